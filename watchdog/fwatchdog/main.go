@@ -1,0 +1,175 @@
+// Command fwatchdog makes a process a function: it answers HTTP requests with
+// processes, as its environment says.
+package main
+
+// From start to end: settings, listener, signals, drain.
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+
+	"faas/watchdog"
+)
+
+// version is set by the linker (-X main.version=...).
+var version = ""
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2 // bad usage or settings
+)
+
+func main() {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	os.Exit(run(context.Background(), os.Args[1:], os.Getenv, os.Stdout, os.Stderr, signals))
+}
+
+// run is the whole program. A first signal drains it, a second one ends it.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
+	flags := flag.NewFlagSet("fwatchdog", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	showVersion := flags.Bool("version", false, "print the version and exit")
+	healthcheck := flags.Bool("run-healthcheck", false, "ask the fwatchdog that runs here whether it is healthy; exit with 0 or 1")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return exitOK
+		}
+		return exitUsage
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "fwatchdog: %q: no arguments are taken; settings come from the environment\n", flags.Arg(0))
+		return exitUsage
+	}
+	if *showVersion {
+		fmt.Fprintln(stdout, versionLine())
+		return exitOK
+	}
+	if *healthcheck {
+		return runHealthcheck(ctx, getenv, stderr)
+	}
+
+	cfg, err := watchdog.ParseConfig(getenv)
+	if err != nil {
+		fmt.Fprintf(stderr, "fwatchdog: bad settings:\n%v\n", err)
+		return exitUsage
+	}
+	// While a child execs, vfork holds its parent's thread and its P: with one
+	// P per processor, spawning would keep everything else waiting.
+	if getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), 8))
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	h, err := watchdog.New(cfg, log)
+	if err != nil {
+		fmt.Fprintf(stderr, "fwatchdog: bad settings:\n%v\n", err)
+		return exitUsage
+	}
+	if err := serve(ctx, h, cfg, log, signals); err != nil {
+		log.Error("ended", "error", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+// serve listens until a signal or ctx ends it, and then until nothing is in
+// flight.
+func serve(ctx context.Context, h *watchdog.Handler, cfg watchdog.Config, log *slog.Logger, signals <-chan os.Signal) error {
+	ln, err := net.Listen("tcp", ":"+strconv.Itoa(cfg.Port))
+	if err != nil {
+		return err
+	}
+	srv := h.NewServer()
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+
+	runCtx, stopRun := context.WithCancel(context.Background())
+	defer stopRun()
+	ran := make(chan error, 1)
+	go func() { ran <- h.Run(runCtx) }()
+	log.Info("listening", "address", ln.Addr().String(), "mode", cfg.Mode, "command", cfg.Command[0], "version", versionLine())
+
+	select {
+	case <-ctx.Done():
+	case s := <-signals:
+		log.Info("draining", "signal", s.String(), "interval", cfg.HealthcheckInterval)
+	case err := <-served:
+		return fmt.Errorf("serve: %w", err)
+	case err := <-ran:
+		srv.Close()
+		return err
+	}
+	drain(h, srv, cfg.HealthcheckInterval, signals, log)
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		log.Error("listener failed", "error", err)
+	}
+	stopRun()
+	return <-ran
+}
+
+// drain goes on serving for interval while unhealthy, then finishes what is in
+// flight. Another signal ends it all at once.
+func drain(h *watchdog.Handler, srv *http.Server, interval time.Duration, signals <-chan os.Signal, log *slog.Logger) {
+	h.Drain()
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		select {
+		case <-timer.C:
+			srv.Shutdown(ctx) // an error says that the second signal came
+		case <-ctx.Done():
+		}
+	}()
+	select {
+	case <-finished:
+	case s := <-signals:
+		log.Warn("ending at once", "signal", s.String(), "inflight", h.Inflight())
+		cancel()
+		h.Kill()
+		srv.Close()
+		<-finished
+	}
+}
+
+// versionLine names the version and, as far as the build knows it, the
+// revision.
+func versionLine() string {
+	v, revision := version, ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v == "" {
+			v = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = s.Value
+			}
+		}
+	}
+	if v == "" {
+		v = "(devel)"
+	}
+	if revision != "" {
+		return v + " " + revision
+	}
+	return v
+}
