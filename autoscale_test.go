@@ -1,0 +1,476 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// scaleWorld is a provider in memory with the functions that it runs. Its
+// registry is never behind.
+type scaleWorld struct {
+	start time.Time
+
+	mu       sync.Mutex
+	replicas map[string]int
+	order    []*worldFunction
+	calls    []worldCall
+	running  int
+	most     int // calls at once, ever
+
+	// during runs inside of each call, without the lock, before replicas
+	// are read; an error fails the call.
+	during func(ctx context.Context, name string) error
+}
+
+type worldCall struct {
+	name string
+	at   time.Duration
+}
+
+type worldFunction struct {
+	world *scaleWorld
+	d     definition
+	load  load // guarded by world.mu
+}
+
+func newScaleWorld() *scaleWorld {
+	return &scaleWorld{start: time.Now(), replicas: make(map[string]int)}
+}
+
+func (w *scaleWorld) now() time.Duration { return time.Since(w.start) }
+
+func (w *scaleWorld) add(name string, limits scaleLimits, replicas int) *worldFunction {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := &worldFunction{world: w, d: definition{name: name, service: name, created: time.Now(), scale: limits}}
+	w.order = append(w.order, f)
+	w.replicas[name] = replicas
+	return f
+}
+
+func (w *scaleWorld) remove(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.replicas, name)
+	var rest []*worldFunction
+	for _, f := range w.order {
+		if f.d.name != name {
+			rest = append(rest, f)
+		}
+	}
+	w.order = rest
+}
+
+func (w *scaleWorld) functions() []scalable {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []scalable
+	for _, f := range w.order {
+		all = append(all, f)
+	}
+	return all
+}
+
+func (w *scaleWorld) scale(ctx context.Context, d definition, decide func(current int) int) error {
+	w.mu.Lock()
+	w.calls = append(w.calls, worldCall{d.name, w.now()})
+	w.running++
+	w.most = max(w.most, w.running)
+	during := w.during
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		w.running--
+		w.mu.Unlock()
+	}()
+	if during != nil {
+		if err := during(ctx, d.name); err != nil {
+			return fmt.Errorf("scale %s: %w", d.name, err)
+		}
+	}
+	current, ok := w.get(d.name)
+	if !ok {
+		return fmt.Errorf("scale %s: %w", d.name, errNotFound)
+	}
+	w.set(d.name, decide(current))
+	return nil
+}
+
+func (w *scaleWorld) get(name string) (int, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, ok := w.replicas[name]
+	return n, ok
+}
+
+func (w *scaleWorld) set(name string, replicas int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.replicas[name] = replicas
+}
+
+func (w *scaleWorld) fail(during func(ctx context.Context, name string) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.during = during
+}
+
+func (w *scaleWorld) callsOf(name string) []time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var at []time.Duration
+	for _, c := range w.calls {
+		if c.name == name {
+			at = append(at, c.at)
+		}
+	}
+	return at
+}
+
+func (f *worldFunction) definition() definition {
+	d := f.d
+	d.replicas, _ = f.world.get(d.name)
+	return d
+}
+
+func (f *worldFunction) ready() int {
+	n, _ := f.world.get(f.d.name)
+	return n
+}
+
+func (f *worldFunction) totals(now time.Duration) loadTotals {
+	f.world.mu.Lock()
+	defer f.world.mu.Unlock()
+	return f.load.totals(now)
+}
+
+// call has so many more requests in flight.
+func (f *worldFunction) call(delta int) {
+	f.world.mu.Lock()
+	defer f.world.mu.Unlock()
+	f.load.add(f.world.now(), delta, max(delta, 0))
+}
+
+// scaling is an autoscaler that runs on a world.
+type scaling struct {
+	*autoscaler
+	stop    func() // ends it and waits
+	mu      sync.Mutex
+	changes []string
+	log     bytes.Buffer
+}
+
+func startScaling(t *testing.T, w *scaleWorld) *scaling {
+	t.Helper()
+	s := &scaling{}
+	logger := slog.New(slog.NewTextHandler(&lockedWriter{mu: &s.mu, b: &s.log}, nil))
+	changed := func(name string, from, to int, reason string) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changes = append(s.changes, fmt.Sprintf("%s %d->%d %s", name, from, to, reason))
+	}
+	s.autoscaler = newAutoscaler(w.functions, w, w.now, func() float64 { return 0.5 }, changed, logger)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.run(ctx) }()
+	s.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: got %v, want nil", err)
+		}
+	})
+	t.Cleanup(s.stop)
+	return s
+}
+
+type lockedWriter struct {
+	mu *sync.Mutex
+	b  *bytes.Buffer
+}
+
+func (w *lockedWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.Write(p)
+}
+
+func (s *scaling) seen() (changes []string, log string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append(changes, s.changes...), s.log.String()
+}
+
+func (w *scaleWorld) expect(t *testing.T, name string, want int) {
+	t.Helper()
+	if got, _ := w.get(name); got != want {
+		t.Errorf("%v: %s has %d replicas, want %d", w.now(), name, got, want)
+	}
+}
+
+func TestAutoscalerFollowsTwoFunctions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScaleWorld()
+		busy, idle := w.add("busy", testLimits(), 1), w.add("idle", testLimits(), 1)
+		s := startScaling(t, w)
+		time.Sleep(time.Minute)
+		busy.call(40)
+		idle.call(2)
+		time.Sleep(3 * time.Second)
+		w.expect(t, "busy", 4)
+		time.Sleep(time.Minute)
+		w.expect(t, "busy", 4)
+		busy.call(-40)
+		time.Sleep(time.Minute)
+		w.expect(t, "busy", 1)
+		w.expect(t, "idle", 1)
+		if calls := w.callsOf("idle"); len(calls) != 0 {
+			t.Errorf("got %d calls for the function without a change, want none", len(calls))
+		}
+
+		changes, log := s.seen()
+		if len(changes) == 0 || !strings.HasSuffix(changes[0], "panic") || changes[len(changes)-1] != "busy 2->1 calm" {
+			t.Errorf("got changes %q, want the first in panic and the last busy 2->1 calm", changes)
+		}
+		if got := strings.Count(log, "msg=\"function scaled\""); got != len(changes) {
+			t.Errorf("got %d log lines for %d changes:\n%s", got, len(changes), log)
+		}
+		for _, key := range []string{"function=busy", "from=2", "to=1", "reason=calm", "load=0", "target=10", "window=30s"} {
+			if !strings.Contains(log, key) {
+				t.Errorf("log: got no %s in\n%s", key, log)
+			}
+		}
+	})
+}
+
+func TestAutoscalerWakesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScaleWorld()
+		f := w.add("f", testLimits(), 0)
+		s := startScaling(t, w)
+		time.Sleep(time.Minute + 100*time.Millisecond) // between two ticks
+		f.call(25)
+		s.wake("f")
+		s.wake("nobody")
+		called := w.now()
+		synctest.Wait()
+		w.expect(t, "f", 3)
+		if calls := w.callsOf("f"); len(calls) != 1 || calls[0] != called {
+			t.Errorf("got calls at %v, want one at %v", calls, called)
+		}
+		s.wake("f") // more callers while it starts
+		synctest.Wait()
+		if calls := w.callsOf("f"); len(calls) != 1 {
+			t.Errorf("got %d calls, want 1", len(calls))
+		}
+	})
+}
+
+func TestAutoscalerWakesEvenWithoutBeingAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScaleWorld()
+		f := w.add("f", testLimits(), 0)
+		startScaling(t, w)
+		time.Sleep(time.Minute)
+		f.call(1)
+		time.Sleep(scaleTick)
+		synctest.Wait()
+		w.expect(t, "f", 1)
+	})
+}
+
+func TestWakeNeverBlocks(t *testing.T) {
+	w := newScaleWorld()
+	a := newAutoscaler(w.functions, w, w.now, func() float64 { return 0 }, nil, slog.New(slog.DiscardHandler))
+	for range 10_000 {
+		a.wake("f") // nobody runs a
+	}
+	if got := len(a.wakes); got > cap(a.wakes) || got == 0 {
+		t.Errorf("got %d wakes kept, want 1 to %d", got, cap(a.wakes))
+	}
+}
+
+func TestAutoscalerDecidesAgainOnAConflict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScaleWorld()
+		f := w.add("f", testLimits(), 1)
+		s := startScaling(t, w)
+		time.Sleep(time.Minute)
+		// Somebody is faster, and sets more than the load needs.
+		w.fail(func(context.Context, string) error { w.set("f", 6); return nil })
+		f.call(40)
+		time.Sleep(time.Minute)
+		w.expect(t, "f", 6)
+		changes, log := s.seen()
+		if len(changes) != 0 {
+			t.Errorf("got changes %q, want none", changes)
+		}
+		if !strings.Contains(log, "by hand") {
+			t.Errorf("got log %q, want a line on the change by hand", log)
+		}
+		if calls := w.callsOf("f"); len(calls) != 1 {
+			t.Errorf("got %d calls, want 1", len(calls))
+		}
+	})
+}
+
+func TestAutoscalerBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScaleWorld()
+		f := w.add("f", testLimits(), 0)
+		w.fail(func(context.Context, string) error { return errors.New("no leader") })
+		s := startScaling(t, w)
+		time.Sleep(time.Minute)
+		f.call(1)
+		for range 600 { // a caller every second for ten minutes
+			s.wake("f")
+			time.Sleep(time.Second)
+		}
+		calls := w.callsOf("f")
+		if len(calls) < 20 || len(calls) > 40 {
+			t.Errorf("got %d calls in ten minutes, want 20 to 40", len(calls))
+		}
+		for i := 6; i+1 < len(calls); i++ {
+			if wait := calls[i+1] - calls[i]; wait < lastRetry/2 || wait > lastRetry+scaleTick {
+				t.Errorf("call %d came after %v, want %v to %v", i+1, wait, lastRetry/2, lastRetry)
+			}
+		}
+		w.fail(nil)
+		time.Sleep(lastRetry)
+		w.expect(t, "f", 1)
+		if _, log := s.seen(); strings.Count(log, "level=WARN") != len(calls) || !strings.Contains(log, "no leader") {
+			t.Errorf("got %d warnings, want one for each of %d failed calls, with the reason", strings.Count(log, "level=WARN"), len(calls))
+		}
+	})
+}
+
+func TestAutoscalerGoesOnBesideASlowProvider(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScaleWorld()
+		slow, quick := w.add("slow", testLimits(), 1), w.add("quick", testLimits(), 1)
+		w.fail(func(ctx context.Context, name string) error {
+			if name == "slow" {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		})
+		startScaling(t, w)
+		time.Sleep(time.Minute)
+		slow.call(40)
+		quick.call(40)
+		time.Sleep(3 * time.Second)
+		w.expect(t, "quick", 4)
+		w.expect(t, "slow", 1)
+		if calls := w.callsOf("slow"); len(calls) != 1 {
+			t.Errorf("got %d calls for the slow one, want 1 at a time", len(calls))
+		}
+		w.fail(nil)
+		time.Sleep(scaleTimeout + firstRetry)
+		w.expect(t, "slow", 4)
+	})
+}
+
+func TestAutoscalerBoundsItsCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScaleWorld()
+		var all []*worldFunction
+		for i := range 50 {
+			all = append(all, w.add(fmt.Sprintf("f%d", i), testLimits(), 0))
+		}
+		w.fail(func(context.Context, string) error { time.Sleep(10 * time.Millisecond); return nil })
+		s := startScaling(t, w)
+		time.Sleep(time.Minute)
+		for _, f := range all {
+			f.call(1)
+			s.wake(f.d.name)
+		}
+		time.Sleep(2 * time.Second)
+		for _, f := range all {
+			w.expect(t, f.d.name, 1)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.most != maxUpdates {
+			t.Errorf("got %d calls at once, want %d", w.most, maxUpdates)
+		}
+	})
+}
+
+func TestAutoscalerDropsWhatIsRemovedWhileScaling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScaleWorld()
+		f := w.add("f", testLimits(), 1)
+		w.fail(func(ctx context.Context, _ string) error {
+			select {
+			case <-time.After(5 * time.Second):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+		s := startScaling(t, w)
+		time.Sleep(time.Minute)
+		f.call(40)
+		time.Sleep(3 * time.Second) // the call is under way
+		w.remove("f")
+		time.Sleep(time.Second)
+		w.add("f", testLimits(), 2) // a namesake
+		time.Sleep(time.Minute)
+		if changes, log := s.seen(); len(changes) != 1 || changes[0] != "f 2->1 calm" || strings.Contains(log, "WARN") {
+			t.Errorf("got changes %q and log\n%s\nwant the namesake scaled by its own load, and no warning", changes, log)
+		}
+	})
+}
+
+func TestAutoscalerWaitsForItsCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScaleWorld()
+		f := w.add("f", testLimits(), 0)
+		ended := false
+		w.fail(func(ctx context.Context, _ string) error {
+			<-ctx.Done()
+			time.Sleep(time.Second) // the connection takes its time to close
+			ended = true
+			return ctx.Err()
+		})
+		s := startScaling(t, w)
+		f.call(1)
+		s.wake("f")
+		synctest.Wait()
+		s.stop()
+		if !ended {
+			t.Error("run returned before the call ended")
+		}
+	})
+}
+
+func TestAutoscalerLeavesAlone(t *testing.T) {
+	fixed, equal, off := testLimits(), testLimits(), testLimits()
+	fixed.fixed = true
+	equal.min, equal.max = 2, 2
+	off.factor = 0
+	for name, limits := range map[string]scaleLimits{"fixed": fixed, "equal": equal, "factor 0": off} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newScaleWorld()
+				f := w.add("f", limits, 1)
+				startScaling(t, w)
+				f.call(100)
+				time.Sleep(2 * time.Minute)
+				f.call(-100)
+				time.Sleep(2 * time.Minute)
+				if calls := w.callsOf("f"); len(calls) != 0 {
+					t.Errorf("got %d calls, want none", len(calls))
+				}
+			})
+		})
+	}
+}
