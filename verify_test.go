@@ -156,9 +156,13 @@ func (a *amazon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *amazon) serve(path string, text []byte) {
+	a.handle(path, func(w http.ResponseWriter, _ *http.Request) { w.Write(text) })
+}
+
+func (a *amazon) handle(path string, file http.HandlerFunc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.files[path] = func(w http.ResponseWriter, _ *http.Request) { w.Write(text) }
+	a.files[path] = file
 }
 
 func (a *amazon) requests() []string {
@@ -321,7 +325,7 @@ func TestAlexaForgeries(t *testing.T) {
 		c.NotAfter = testNow.Add(-time.Hour)
 	})
 	noAuthority := issue(a.between, nil, signing())
-	a.files["/echo.api/redirect.pem"] = http.RedirectHandler(testChainURL, http.StatusFound).ServeHTTP
+	a.handle("/echo.api/redirect.pem", http.RedirectHandler(testChainURL, http.StatusFound).ServeHTTP)
 
 	forgeries := []struct {
 		name   string
