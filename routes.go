@@ -210,10 +210,24 @@ func (t *routeTable) match(r *http.Request) (routeMatch, bool) {
 	asked := new(http.Request) // the mux writes to it
 	*asked = *r
 	asked.Host = strings.ToLower(r.Host)
+	escaped := r.URL.EscapedPath()
+	clean := cleanPath(escaped)
+	if clean != escaped {
+		var err error
+		if asked.URL, err = url.ParseRequestURI(clean); err != nil || reservedPath(asked.URL.Path) != nil {
+			return routeMatch{}, false
+		}
+	}
 
 	var probe routeProbe
 	t.mux.ServeHTTP(&probe, asked)
 	switch {
+	case clean != escaped && asked.Pattern != "":
+		// Not left to the ServeMux, which escapes the escapes again.
+		if r.URL.RawQuery != "" {
+			clean += "?" + r.URL.RawQuery
+		}
+		return routeMatch{answer: http.RedirectHandler(clean, http.StatusTemporaryRedirect)}, true
 	case probe.route != nil:
 		return probe.match(), true
 	case probe.status == http.StatusMethodNotAllowed, asked.Pattern != "": // or a redirect to a route
@@ -221,7 +235,17 @@ func (t *routeTable) match(r *http.Request) (routeMatch, bool) {
 			t.mux.ServeHTTP(w, asked)
 		})}, true
 	}
-	return routeMatch{}, false // not found, or a redirect to nothing
+	return routeMatch{}, false
+}
+
+// cleanPath returns p without empty segments, "." and "..", and with the slash
+// at its end that it had. p begins with a slash.
+func cleanPath(p string) string {
+	clean := path.Clean(p)
+	if clean != "/" && strings.HasSuffix(p, "/") {
+		clean += "/"
+	}
+	return clean
 }
 
 // match turns what the probe found into a routeMatch.
@@ -377,11 +401,7 @@ func parsePattern(s string) (routePattern, error) {
 	if strings.ContainsAny(p.path, "?#") {
 		return p, errors.New("it has a query or fragment: only the path counts")
 	}
-	clean := path.Clean(p.path)
-	if clean != "/" && strings.HasSuffix(p.path, "/") {
-		clean += "/"
-	}
-	if p.path != clean {
+	if p.path != cleanPath(p.path) {
 		return p, errors.New("a path with an empty segment, . or .. matches no request")
 	}
 	if err := p.parseSegments(); err != nil {

@@ -75,6 +75,9 @@ func TestRouteMatch(t *testing.T) {
 		{"GET", "/static", "", "", 307, "Location=/static/"},
 		{"GET", "/static//x", "", "", 307, "Location=/static/x"},
 		{"GET", "/nowhere/../static/x?q=1", "", "", 307, "Location=/static/x?q=1"},
+		{"GET", "/static//a%20b%2Fc%0d", "", "", 307, "Location=/static/a%20b%2Fc%0d"},
+		{"GET", "//static", "", "", 307, "Location=/static"}, // and from there to /static/
+		{"GET", "/static/%2e%2e/x", "static", "", 0, ""},     // a name with dots, to a ServeMux
 		{"GET", "//nowhere/deep", "", "", 0, ""},
 		{"GET", "/exact/", "static", "", 0, ""},
 		{"GET", "/exact/more", "", "", 0, ""},
@@ -90,6 +93,7 @@ func TestRouteMatch(t *testing.T) {
 		{"GET", "http://home.example/metrics", "", "", 0, ""},
 		{"GET", "http://home.example/healthz", "", "", 0, ""},
 		{"GET", "http://home.example/ui", "", "", 0, ""},
+		{"GET", "http://home.example/x/../metrics", "", "", 0, ""},
 		{"GET", "http://home.example/%75i", "", "", 0, ""},
 		{"GET", "http://home.example/function%2Fecho", "", "", 0, ""},
 		{"CONNECT", "/static/x", "", "", 0, ""},
