@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 )
@@ -206,7 +207,7 @@ func (a *autoscaler) finish(r scaleResult) {
 		return
 	}
 	a.log.Info("function scaled", "function", name, "from", r.from, "to", to.replicas, "reason", to.reason,
-		"load", to.load, "target", r.input.limits.target, "window", to.window)
+		"load", math.Round(to.load*100)/100, "target", r.input.limits.target, "window", to.window)
 	a.changed(name, r.from, to.replicas, to.reason)
 }
 

@@ -49,17 +49,17 @@ func (v *virtual) run(length time.Duration, shape func(at time.Duration) float64
 			v.load.add(v.now, delta, max(delta, 0))
 		}
 		if v.now%scaleTick == 0 {
-			v.tick()
+			ready := v.d.replicas
+			if v.ready != nil {
+				ready = v.ready()
+			}
+			v.tick(v.load.totals(v.now), ready)
 		}
 	}
 }
 
-func (v *virtual) tick() {
-	ready := v.d.replicas
-	if v.ready != nil {
-		ready = v.ready()
-	}
-	in, _ := v.track.look(v.now, v.d, v.load.totals(v.now), ready, true)
+func (v *virtual) tick(totals loadTotals, ready int) {
+	in, _ := v.track.look(v.now, v.d, totals, ready, true)
 	got := decide(in)
 	if got.panic {
 		v.track.panicUntil = v.now + stableWindow
