@@ -94,7 +94,7 @@ func parseScaleLabels(get func(label string) (value string, ok bool), defaults s
 	})
 	if s.zero && s.min == s.max {
 		if hasZero {
-			bad(labelScaleZero, "true", "false where the minimum equals the maximum, which means no scaling")
+			bad(labelScaleZero, "true", "false where the minimum equals the maximum, which means no scaling; for one replica or none, a minimum of 0")
 		}
 		s.zero = false
 	}

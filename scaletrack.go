@@ -128,6 +128,7 @@ func (t *scaleTrack) applied(now time.Duration, in scaleInput, from, to int) (by
 	switch {
 	case to > from:
 		t.held = false // the load asked for more than somebody had set
+		t.downAfter = now + stableWindow
 	case to < from:
 		t.downAfter = now + panicWindow
 	}

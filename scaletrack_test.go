@@ -259,6 +259,19 @@ func TestScaleToZeroAndBack(t *testing.T) {
 	}
 }
 
+func TestReplicasOfABurstFromZeroStayForAWindow(t *testing.T) {
+	limits := testLimits()
+	limits.zero = true
+	v := newVirtual(limits, 0)
+	v.run(time.Minute, steady(0))
+	called := v.now
+	v.run(time.Second, steady(35)) // all served as soon as one replica is ready
+	v.run(time.Minute, steady(2))
+	if len(v.changes) < 2 || v.changes[0].to != 4 || v.changes[1].at < called+stableWindow {
+		t.Errorf("got changes %v, want 4 replicas and fewer only after %v", v.changes, called+stableWindow)
+	}
+}
+
 func TestNewFunctionHasNotIdledSinceTheProcessStarted(t *testing.T) {
 	limits := testLimits()
 	limits.zero, limits.zeroDuration = true, time.Minute
