@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +27,8 @@ type definition struct {
 	applications []string // Alexa skill IDs
 
 	replicas int // wanted, as the provider last said
+
+	problems []string // labels that did not parse: their defaults hold
 }
 
 // scaleLimits says how a function's replicas follow its load.
@@ -44,6 +47,38 @@ const (
 	scaleRPS      = "rps"      // requests started per second
 )
 
+// A function is what the gateway keeps of one function across snapshots: what
+// is in flight, which replicas there are, what was counted.
+type function struct {
+	name      string
+	def       atomic.Pointer[definition]
+	admission admission
+	balancer  balancer
+	metrics   *functionMetrics
+
+	refreshed  atomic.Int64 // when its replicas were last looked up, Unix nanoseconds
+	refreshing atomic.Bool  // a look-up is due or under way
+	gone       atomic.Bool  // no snapshot holds it any more
+}
+
+func (f *function) definition() definition { return *f.def.Load() }
+
+// ready counts the replicas that can be called now.
+func (f *function) ready() int { return f.balancer.ready() }
+
+// totals is what the autoscaler goes by.
+func (f *function) totals(now time.Duration) loadTotals {
+	f.admission.mu.Lock()
+	defer f.admission.mu.Unlock()
+	return f.admission.load.totals(now)
+}
+
+// stale reports whether the replicas of a function in use should be looked up
+// again.
+func (f *function) stale(now time.Time) bool {
+	return now.UnixNano()-f.refreshed.Load() > int64(refreshInterval)
+}
+
 // A provider is where functions run.
 type provider interface {
 	// list returns every function. The slice is the caller's.
@@ -56,7 +91,8 @@ type provider interface {
 	watch(ctx context.Context, changed func()) error
 
 	// addresses returns host:port of every ready replica of the function,
-	// none without an error when it is known to have none.
+	// none without an error when it is known to have none. It takes a few
+	// milliseconds, or as long as ctx lasts.
 	addresses(ctx context.Context, d definition) ([]string, error)
 
 	// scale reads how many replicas are wanted now, asks decide for the new

@@ -1,0 +1,152 @@
+package main
+
+// Which replica: least in flight, and not one that could not be reached.
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	ejectFirst = time.Second      // how long a replica that cannot be reached is left alone at first
+	ejectMost  = 30 * time.Second // and at most, doubled each time
+)
+
+// A replica is one address of a function. It lives as long as the address is
+// known; a request that is inside it when it goes ends in its own time.
+type replica struct {
+	addr     string // host:port
+	inflight atomic.Int64
+	ejected  atomic.Bool
+	failures atomic.Int32 // dials in a row that failed
+
+	retryAt time.Time // when an ejected one is tried again; under balancer.mu
+}
+
+// A balancer chooses among a function's replicas. The zero value has none.
+type balancer struct {
+	set atomic.Pointer[[]*replica]
+	mu  sync.Mutex // of whoever changes set or ejects
+}
+
+func (b *balancer) replicas() []*replica {
+	if set := b.set.Load(); set != nil {
+		return *set
+	}
+	return nil
+}
+
+// pick takes the replica with the least in flight that is not in tried, an
+// ejected one only when no other is left, and counts one more in flight on it.
+// Ties are broken at random. It returns nil when none is left.
+func (b *balancer) pick(tried []*replica) *replica {
+	var best *replica
+	var least int64
+	ties := 1
+	for _, r := range b.replicas() {
+		if slices.Contains(tried, r) {
+			continue
+		}
+		load := r.inflight.Load()
+		if r.ejected.Load() {
+			load |= 1 << 62
+		}
+		switch {
+		case best == nil || load < least:
+			best, least, ties = r, load, 1
+		case load == least:
+			if ties++; rand.IntN(ties) == 0 {
+				best = r
+			}
+		}
+	}
+	if best != nil {
+		best.inflight.Add(1)
+	}
+	return best
+}
+
+// ready counts the replicas that are not ejected.
+func (b *balancer) ready() int {
+	n := 0
+	for _, r := range b.replicas() {
+		if !r.ejected.Load() {
+			n++
+		}
+	}
+	return n
+}
+
+// update makes addrs the replicas and returns the addresses that left. What is
+// known of those that stay is kept.
+func (b *balancer) update(addrs []string) (left []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old := b.replicas()
+	set := make([]*replica, 0, len(addrs))
+	for _, addr := range addrs {
+		if i := slices.IndexFunc(old, func(r *replica) bool { return r.addr == addr }); i >= 0 {
+			set = append(set, old[i])
+		} else {
+			set = append(set, &replica{addr: addr})
+		}
+	}
+	for _, r := range old {
+		if !slices.Contains(addrs, r.addr) {
+			left = append(left, r.addr)
+		}
+	}
+	b.set.Store(&set)
+	return left
+}
+
+// failed notes that a replica could not be reached and leaves it alone for a
+// while, longer each time, unless it is the last one that is not.
+func (b *balancer) failed(r *replica, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	failures := r.failures.Add(1)
+	if !r.ejected.Load() && b.ready() <= 1 {
+		return
+	}
+	r.retryAt = now.Add(min(ejectFirst<<min(failures-1, 10), ejectMost))
+	r.ejected.Store(true)
+}
+
+// reached notes that a replica accepts connections, which ends an ejection.
+func (b *balancer) reached(r *replica) {
+	if r.failures.Load() == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r.failures.Store(0)
+	r.ejected.Store(false)
+}
+
+// allFailed reports whether no replica could be reached when it was last
+// tried.
+func (b *balancer) allFailed() bool {
+	for _, r := range b.replicas() {
+		if r.failures.Load() == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// due returns the ejected replicas whose time has come to be tried again.
+func (b *balancer) due(now time.Time) []*replica {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var due []*replica
+	for _, r := range b.replicas() {
+		if r.ejected.Load() && !now.Before(r.retryAt) {
+			due = append(due, r)
+		}
+	}
+	return due
+}

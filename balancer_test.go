@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+func balancerOf(addrs ...string) *balancer {
+	b := new(balancer)
+	b.update(addrs)
+	return b
+}
+
+func TestPickTakesTheLeastBusyAndBreaksTiesAtRandom(t *testing.T) {
+	b := balancerOf("a", "b", "c")
+	for range 30 {
+		b.pick(nil)
+	}
+	for _, r := range b.replicas() {
+		if n := r.inflight.Load(); n != 10 {
+			t.Errorf("%s: got %d in flight, want 10", r.addr, n)
+		}
+	}
+	b = balancerOf("a", "b", "c")
+	count := map[string]int{}
+	for range 3000 {
+		r := b.pick(nil)
+		count[r.addr]++
+		r.inflight.Add(-1)
+	}
+	for _, addr := range []string{"a", "b", "c"} {
+		if count[addr] < 750 {
+			t.Errorf("%s got %d of 3000 requests that came one by one, want about 1000", addr, count[addr])
+		}
+	}
+}
+
+func TestPickPassesOverTriedAndEjected(t *testing.T) {
+	now := time.Now()
+	b := balancerOf("a", "b", "c")
+	set := b.replicas()
+	b.failed(set[0], now)
+	for range 10 {
+		if r := b.pick(set[1:2]); r.addr != "c" {
+			t.Fatalf("got %s, want c: a is ejected, b was tried", r.addr)
+		}
+	}
+	if r := b.pick(set[1:]); r.addr != "a" {
+		t.Errorf("got %s, want a: an ejected one is better than none", r.addr)
+	}
+	if r := b.pick(set); r != nil {
+		t.Errorf("got %s, want none: all were tried", r.addr)
+	}
+	if r := new(balancer).pick(nil); r != nil {
+		t.Errorf("got %s, want none of none", r.addr)
+	}
+}
+
+func TestEjectionGrowsAndSparesTheLast(t *testing.T) {
+	now := time.Now()
+	b := balancerOf("a", "b")
+	r := b.replicas()[0]
+	for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		b.failed(r, now)
+		want *= time.Second
+		if got := b.due(now.Add(want - 1)); len(got) != 0 {
+			t.Fatalf("due before %s", want)
+		}
+		if got := b.due(now.Add(want)); len(got) != 1 || got[0] != r {
+			t.Fatalf("not due after %s", want)
+		}
+	}
+	b.failed(b.replicas()[1], now)
+	if got := b.ready(); got != 1 {
+		t.Errorf("got %d ready, want 1: the last one is not ejected", got)
+	}
+	if !b.allFailed() {
+		t.Error("allFailed: got false, want true")
+	}
+	b.reached(r)
+	if b.ready() != 2 || b.allFailed() {
+		t.Errorf("after it was reached: got %d ready, want 2", b.ready())
+	}
+	b.failed(r, now)
+	if got := b.due(now.Add(ejectFirst)); len(got) != 1 {
+		t.Error("an ejection after a success does not begin at the shortest")
+	}
+}
+
+func TestUpdateKeepsWhatIsKnown(t *testing.T) {
+	b := balancerOf("a", "b", "c")
+	a := b.pick(b.replicas()[1:])
+	b.failed(b.replicas()[1], time.Now())
+	left := b.update([]string{"d", "b", "a"})
+	if !slices.Equal(left, []string{"c"}) {
+		t.Errorf("left: got %v, want c", left)
+	}
+	for _, r := range b.replicas() {
+		if r.addr == "a" && r != a {
+			t.Error("a lost its state")
+		}
+		if got, want := r.ejected.Load(), r.addr == "b"; got != want {
+			t.Errorf("%s ejected: got %v, want %v", r.addr, got, want)
+		}
+	}
+}
+
+func BenchmarkPick(b *testing.B) {
+	for _, n := range []int{1, 3, 20} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			addrs := make([]string, n)
+			for i := range addrs {
+				addrs[i] = fmt.Sprint("10.0.0.", i, ":8080")
+			}
+			bal := balancerOf(addrs...)
+			b.ReportAllocs()
+			for b.Loop() {
+				bal.pick(nil).inflight.Add(-1)
+			}
+		})
+	}
+}

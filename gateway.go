@@ -1,0 +1,471 @@
+package main
+
+// The path of an invocation: a request comes in by one of the routes, goes out
+// through the ReverseProxy, and its outcome is counted once.
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// How a request came in: the label route of gateway_requests_total.
+const (
+	viaFunction = "function"
+	viaHeader   = "header"
+	viaAlexa    = "alexa"
+	viaCustom   = "custom"
+	viaSystem   = "system"
+	viaNone     = "none"
+)
+
+var entries = []string{viaFunction, viaHeader, viaAlexa, viaCustom, viaSystem, viaNone}
+
+const (
+	maxURLLen        = 16 << 10 // bytes of a request target; more is 414
+	maxHeaderLen     = 64 << 10 // bytes of a request's head; more is 431
+	maxCallIDLen     = 128
+	statusClientGone = 499 // counted, never sent: the caller went away
+)
+
+// A gateway is the http.Handler of everything that comes in.
+type gateway struct {
+	config         *config
+	registry       *registry
+	metrics        *metrics
+	log            *slog.Logger
+	verifier       *alexaVerifier // nil: signatures are not asked for
+	forward        *forwarder
+	proxy          *httputil.ReverseProxy
+	metricsHandler http.Handler
+	requests       map[string]func() // counts one by route
+
+	draining atomic.Bool
+}
+
+func newGateway(c *config, r *registry, up *upstream, m *metrics, log *slog.Logger) *gateway {
+	g := &gateway{
+		config: c, registry: r, metrics: m, log: log,
+		forward:        &forwarder{trusted: c.trustedProxies},
+		metricsHandler: m.handler(),
+		requests:       map[string]func(){},
+	}
+	for _, kind := range entries {
+		g.requests[kind] = m.requests.WithLabelValues(kind).Inc
+	}
+	g.proxy = &httputil.ReverseProxy{
+		Rewrite:        g.rewrite,
+		Transport:      up,
+		ModifyResponse: g.answered,
+		ErrorHandler:   g.failed,
+		BufferPool:     &copyBuffers{},
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return g
+}
+
+// An invocation is one request on its way through a function.
+type invocation struct {
+	f        *function
+	kind     string
+	path     string // that the function sees; "" is the request's own
+	rawPath  string
+	route    routeMatch
+	callID   string
+	start    time.Time
+	deadline time.Time
+	replica  *replica // that it is in
+	tried    [4]*replica
+	code     int // answered, or about to be
+	err      error
+}
+
+type invocationKey struct{}
+
+func invocationOf(ctx context.Context) *invocation {
+	return ctx.Value(invocationKey{}).(*invocation)
+}
+
+// release takes the invocation off the replica that it is in.
+func (inv *invocation) release() {
+	if inv.replica != nil {
+		inv.replica.inflight.Add(-1)
+		inv.replica = nil
+	}
+}
+
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if len(r.RequestURI) > maxURLLen {
+		g.requests[viaNone]()
+		refuse(w, http.StatusRequestURITooLong, fmt.Sprintf("the URL is longer than %d bytes", maxURLLen))
+		return
+	}
+	// ServeMux would clean the path and redirect; a function sees its path as
+	// the caller wrote it. So the gateway's few routes are told apart by hand.
+	path := r.URL.EscapedPath()
+	switch {
+	case strings.HasPrefix(path, "/function/"):
+		name, _, _ := strings.Cut(path[len("/function/"):], "/")
+		g.byName(w, r, name)
+	case path == "/healthz":
+		g.requests[viaSystem]()
+		g.healthz(w)
+	case path == "/metrics", path == "/metrics/":
+		g.requests[viaSystem]()
+		g.metricsHandler.ServeHTTP(w, r)
+	case reservedPath(r.URL.Path) != nil:
+		g.requests[viaNone]()
+		refuse(w, http.StatusNotFound, "not found")
+	case path == g.config.alexaRoute && path != "/":
+		g.byIntent(w, r, false)
+	case path == "/" && r.Header["X-Function"] != nil:
+		g.byHeader(w, r)
+	case path == "/" && g.config.alexaRoute == "/" && r.Method == http.MethodPost:
+		g.byIntent(w, r, true)
+	default:
+		g.byRoute(w, r)
+	}
+}
+
+// byName invokes the function of a /function/{name} path.
+func (g *gateway) byName(w http.ResponseWriter, r *http.Request, name string) {
+	f := g.lookup(name)
+	if f == nil {
+		g.requests[viaFunction]()
+		refuseUnknown(w, name)
+		return
+	}
+	inv := &invocation{f: f, kind: viaFunction, path: "/"}
+	// So far the path has no escape, as a valid name has none: the same number
+	// of bytes is cut from both of its forms.
+	cut := len("/function/") + len(name)
+	if cut < len(r.URL.Path) {
+		inv.path = r.URL.Path[cut:]
+	}
+	if r.URL.RawPath != "" {
+		inv.rawPath = r.URL.RawPath[cut:]
+	}
+	g.invoke(w, r, inv)
+}
+
+func (g *gateway) byHeader(w http.ResponseWriter, r *http.Request) {
+	name := r.Header.Get("X-Function")
+	f := g.lookup(name)
+	if f == nil || len(r.Header["X-Function"]) > 1 {
+		g.requests[viaHeader]()
+		refuseUnknown(w, name)
+		return
+	}
+	g.invoke(w, r, &invocation{f: f, kind: viaHeader})
+}
+
+// byIntent invokes the function that answers an Alexa request. What is no
+// Alexa request goes to the functions' own routes, if others are allowed here.
+func (g *gateway) byIntent(w http.ResponseWriter, r *http.Request, others bool) {
+	if r.Method != http.MethodPost {
+		g.requests[viaAlexa]()
+		w.Header().Set("Allow", http.MethodPost)
+		refuse(w, http.StatusMethodNotAllowed, "only POST requests of the Alexa Skills Kit are answered here")
+		return
+	}
+	req, body, ok, err := peekAlexa(r)
+	switch {
+	case err != nil:
+		g.requests[viaNone]()
+		refuse(w, http.StatusBadRequest, "the body could not be read")
+		return
+	case !ok && others:
+		g.byRoute(w, r)
+		return
+	case !ok:
+		g.requests[viaNone]()
+		refuse(w, http.StatusBadRequest, "only requests of the Alexa Skills Kit are answered here")
+		return
+	}
+	if g.verifier != nil {
+		if err := g.verifier.verify(r.Context(), r.Header, body, req); err != nil {
+			g.requests[viaAlexa]()
+			g.refuseAlexa(w, r, err)
+			return
+		}
+	}
+	snapshot := g.registry.current.Load()
+	name, ok := snapshot.alexa.route(req, func(name string) bool { return snapshot.functions[name] != nil })
+	f := snapshot.functions[name]
+	if !ok || f == nil {
+		g.requests[viaAlexa]()
+		if req.kind == "IntentRequest" {
+			refuse(w, http.StatusNotFound, "no function for this intent")
+		} else {
+			refuse(w, http.StatusNotFound, "no function for this skill")
+		}
+		return
+	}
+	g.invoke(w, r, &invocation{f: f, kind: viaAlexa})
+}
+
+// byRoute invokes the function that claimed the request's URL.
+func (g *gateway) byRoute(w http.ResponseWriter, r *http.Request) {
+	snapshot := g.registry.current.Load()
+	if m, ok := snapshot.routes.match(r); ok {
+		if m.answer != nil {
+			g.requests[viaCustom]()
+			m.answer.ServeHTTP(w, r)
+			return
+		}
+		g.invoke(w, r, &invocation{f: snapshot.functions[m.name], kind: viaCustom, route: m})
+		return
+	}
+	g.requests[viaNone]()
+	if r.URL.Path == "/" {
+		refuse(w, http.StatusBadRequest, "send the header X-Function with a function's name, or POST a request of the Alexa Skills Kit; or call /function/NAME")
+		return
+	}
+	refuse(w, http.StatusNotFound, "no function answers at this path")
+}
+
+func (g *gateway) lookup(name string) *function {
+	if !validName(name) {
+		return nil
+	}
+	return g.registry.function(name)
+}
+
+// invoke takes a request through a function and counts how it ended.
+func (g *gateway) invoke(w http.ResponseWriter, r *http.Request, inv *invocation) {
+	g.requests[inv.kind]()
+	f := inv.f
+	def := f.def.Load()
+	inv.start = time.Now()
+	inv.deadline = inv.start.Add(def.timeout)
+	inv.callID = callID(r.Header)
+	f.metrics.started.Inc()
+	if err := f.admission.enter(inv.start, def.maxInflight); err != nil {
+		g.failed(w, r.WithContext(context.WithValue(r.Context(), invocationKey{}, inv)), err)
+		f.metrics.ended(inv.code, time.Since(inv.start))
+		return
+	}
+	// A caller that sends or reads slowly costs itself the limit, and no more.
+	// A moment later than the context, so that the 504 can still be written.
+	control := http.NewResponseController(w)
+	control.EnableFullDuplex() // a function may answer while it reads
+	control.SetReadDeadline(inv.deadline.Add(time.Second))
+	control.SetWriteDeadline(inv.deadline.Add(time.Second))
+	ctx, cancel := context.WithDeadline(context.WithValue(r.Context(), invocationKey{}, inv), inv.deadline)
+	defer func() {
+		// ReverseProxy panics with http.ErrAbortHandler when the answer broke
+		// off after its headers.
+		broke := recover()
+		// With full duplex net/http panics if it finds a body still unread
+		// after its handler has returned: it then reads while it waits for
+		// the next request.
+		r.Body.Close()
+		now := time.Now()
+		f.admission.leave(now)
+		inv.release()
+		if broke != nil {
+			inv.code = brokenOff(ctx)
+		}
+		cancel()
+		f.metrics.ended(inv.code, now.Sub(inv.start))
+		g.logAccess(r, inv, now)
+		if broke != nil {
+			panic(broke)
+		}
+	}()
+	g.proxy.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// brokenOff tells by whom an answer was cut short.
+func brokenOff(ctx context.Context) int {
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return http.StatusGatewayTimeout
+	case ctx.Err() != nil:
+		return statusClientGone
+	}
+	return http.StatusBadGateway
+}
+
+// rewrite makes the request that the function gets.
+func (g *gateway) rewrite(pr *httputil.ProxyRequest) {
+	inv := invocationOf(pr.In.Context())
+	out := pr.Out
+	out.URL.Scheme = "http"
+	if inv.path != "" {
+		out.URL.Path, out.URL.RawPath = inv.path, inv.rawPath
+	}
+	// ReverseProxy drops query parameters that url.ParseQuery does not take;
+	// the function gets what the caller sent.
+	out.URL.RawQuery = pr.In.URL.RawQuery
+	h := out.Header
+	dropRouteHeaders(h)
+	inv.route.setHeaders(h)
+	g.forward.set(h, pr.In)
+	values := &[3]string{inv.callID, strconv.FormatInt(inv.start.UnixNano(), 10), time.Until(inv.deadline).Round(time.Microsecond).String()}
+	h["X-Call-Id"] = values[0:1:1]
+	h["X-Start-Time"] = values[1:2:2]
+	h["X-Timeout"] = values[2:3:3]
+}
+
+// answered is called with the function's own answer.
+func (g *gateway) answered(resp *http.Response) error {
+	inv := invocationOf(resp.Request.Context())
+	inv.code = resp.StatusCode
+	values := &[3]string{inv.callID, strconv.FormatInt(inv.start.UnixNano(), 10), seconds(time.Since(inv.start))}
+	resp.Header["X-Call-Id"] = values[0:1:1]
+	resp.Header["X-Start-Time"] = values[1:2:2]
+	resp.Header["X-Duration-Seconds"] = values[2:3:3]
+	return nil
+}
+
+func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', 6, 64) }
+
+// failed answers an invocation that got no answer from its function.
+func (g *gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
+	inv := invocationOf(r.Context())
+	var text string
+	inv.code, text = outcome(r.Context(), inv.f, err)
+	inv.err = err
+	if inv.code == statusClientGone {
+		return
+	}
+	h := w.Header()
+	h.Set("X-Call-Id", inv.callID)
+	h.Set("X-Start-Time", strconv.FormatInt(inv.start.UnixNano(), 10))
+	h.Set("X-Duration-Seconds", seconds(time.Since(inv.start)))
+	if inv.code == http.StatusServiceUnavailable || inv.code == http.StatusTooManyRequests {
+		h.Set("Retry-After", "1")
+	}
+	refuse(w, inv.code, text)
+	if inv.code >= 500 {
+		g.log.Warn("invocation failed", "function", inv.f.name, "call_id", inv.callID, "status", inv.code, "error", err)
+	}
+}
+
+// outcome is the one place where errors become statuses. The text names the
+// function and the limit, and nothing internal.
+func outcome(ctx context.Context, f *function, err error) (code int, text string) {
+	def := f.def.Load()
+	switch {
+	case errors.Is(err, errNotFound):
+		return http.StatusNotFound, fmt.Sprintf("function %q not found", f.name)
+	case errors.Is(err, errTooMany):
+		return http.StatusTooManyRequests, fmt.Sprintf("function %q: %s", f.name, err)
+	case errors.Is(err, errNoReplica):
+		return http.StatusServiceUnavailable, fmt.Sprintf("function %q: no replica became ready in time", f.name)
+	case errors.Is(err, context.DeadlineExceeded):
+		return http.StatusGatewayTimeout, fmt.Sprintf("function %q did not answer within %s", f.name, def.timeout)
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		return statusClientGone, ""
+	case errors.Is(err, errRequestBody):
+		return http.StatusBadRequest, "the request's body is malformed or incomplete"
+	case errors.Is(err, errUnreachable):
+		return http.StatusBadGateway, fmt.Sprintf("function %q: no replica accepts connections", f.name)
+	}
+	return http.StatusBadGateway, fmt.Sprintf("function %q: the connection to its replica broke", f.name)
+}
+
+// refuse answers with one line of text.
+func refuse(w http.ResponseWriter, code int, text string) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	io.WriteString(w, text+"\n")
+}
+
+// refuseUnknown answers for a name that is no function's. It repeats the name
+// only as far as it could be one.
+func refuseUnknown(w http.ResponseWriter, name string) {
+	if !validName(name) {
+		refuse(w, http.StatusNotFound, "no function can have this name: a letter or digit, then letters, digits and ._-, 63 at most")
+		return
+	}
+	refuse(w, http.StatusNotFound, fmt.Sprintf("function %q not found", name))
+}
+
+func (g *gateway) refuseAlexa(w http.ResponseWriter, r *http.Request, err error) {
+	reason := "internal"
+	if refusal, ok := errors.AsType[*alexaRefusal](err); ok {
+		reason = refusal.reason
+	}
+	g.metrics.alexaRefusals.WithLabelValues(reason).Inc()
+	g.log.Warn("alexa request refused", "reason", reason, "remote", r.RemoteAddr, "error", err)
+	refuse(w, http.StatusBadRequest, "this request does not pass the checks of the Alexa Skills Kit: "+reason)
+}
+
+func (g *gateway) healthz(w http.ResponseWriter) {
+	if g.draining.Load() {
+		refuse(w, http.StatusServiceUnavailable, "draining")
+		return
+	}
+	refuse(w, http.StatusOK, "OK")
+}
+
+func (g *gateway) logAccess(r *http.Request, inv *invocation, now time.Time) {
+	if !g.config.accessLog {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("function", inv.f.name), slog.String("route", inv.kind), slog.String("method", r.Method),
+		slog.String("path", r.URL.EscapedPath()), slog.Int("status", inv.code),
+		slog.Duration("duration", now.Sub(inv.start)), slog.String("call_id", inv.callID), slog.String("remote", r.RemoteAddr),
+	}
+	if inv.err != nil {
+		attrs = append(attrs, slog.String("error", inv.err.Error()))
+	}
+	g.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+}
+
+// callID returns the caller's own X-Call-Id if it is 1 to 128 visible ASCII
+// characters, or else a new UUID (RFC 9562, version 4).
+func callID(h http.Header) string {
+	if v := h["X-Call-Id"]; len(v) == 1 && visible(v[0]) {
+		return v[0]
+	}
+	var b [16]byte
+	rand.Read(b[:])
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	var s [36]byte
+	hex.Encode(s[:], b[:4])
+	hex.Encode(s[9:], b[4:6])
+	hex.Encode(s[14:], b[6:8])
+	hex.Encode(s[19:], b[8:10])
+	hex.Encode(s[24:], b[10:])
+	s[8], s[13], s[18], s[23] = '-', '-', '-', '-'
+	return string(s[:])
+}
+
+func visible(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxCallIDLen
+}
+
+// copyBuffers lends ReverseProxy its buffers.
+type copyBuffers struct{ pool sync.Pool }
+
+func (c *copyBuffers) Get() []byte {
+	if b, ok := c.pool.Get().(*[32 << 10]byte); ok {
+		return b[:]
+	}
+	return make([]byte, 32<<10)
+}
+
+func (c *copyBuffers) Put(b []byte) { c.pool.Put((*[32 << 10]byte)(b)) }

@@ -1,0 +1,256 @@
+package main
+
+// The provider for Docker Swarm: services of one overlay network are
+// functions. This is the only file that knows Docker's types.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/client"
+)
+
+const (
+	labelFunction    = "faas.function"
+	labelName        = "com.openfaas.function"
+	labelTimeout     = "faas.timeout"
+	labelMaxInflight = "faas.max-inflight"
+	labelRoute       = "faas.route"
+	labelPort        = "faas.port"
+	labelIntent      = "faas.alexa.intent"
+	labelApplication = "faas.alexa.application"
+
+	scaleAttempts = 5 // at one change, when others change the service too
+)
+
+// A swarmProvider asks the Docker API which functions there are, and Swarm's
+// DNS where their replicas are.
+type swarmProvider struct {
+	docker   client.APIClient
+	resolver *net.Resolver
+	network  string // name
+	id       string // of the network
+	defaults definition
+}
+
+// newSwarm connects to the Docker API that the environment names (DOCKER_HOST,
+// or the socket) and checks that it is a manager's and has the network.
+// Functions without labels get what defaults say.
+func newSwarm(ctx context.Context, name string, defaults definition) (*swarmProvider, error) {
+	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, fmt.Errorf("docker client: %w", err)
+	}
+	p := &swarmProvider{
+		docker: docker,
+		// The pure Go resolver honours a deadline; a look-up of a service
+		// without a task hangs.
+		resolver: &net.Resolver{PreferGo: true},
+		network:  name,
+		defaults: defaults,
+	}
+	if err := p.check(ctx); err != nil {
+		docker.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// check says what a user has to do before functions can run here.
+func (p *swarmProvider) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	info, err := p.docker.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("no Docker API at %s: %w; in a container mount the socket: -v /var/run/docker.sock:/var/run/docker.sock", p.docker.DaemonHost(), err)
+	}
+	if !info.Swarm.ControlAvailable {
+		return fmt.Errorf("the Docker engine at %s is not a Swarm manager (its Swarm state is %q): run docker swarm init, or start the gateway on a manager", p.docker.DaemonHost(), info.Swarm.LocalNodeState)
+	}
+	n, err := p.docker.NetworkInspect(ctx, p.network, network.InspectOptions{})
+	switch {
+	case client.IsErrNotFound(err):
+		return fmt.Errorf("there is no network %q: run docker network create --driver overlay --attachable %s", p.network, p.network)
+	case err != nil:
+		return fmt.Errorf("inspect network %s: %w", p.network, err)
+	case n.Driver != "overlay" || n.Scope != "swarm":
+		return fmt.Errorf("network %q is a %s network of scope %s, not an overlay: run docker network create --driver overlay --attachable NAME and start the gateway with -network NAME", p.network, n.Driver, n.Scope)
+	}
+	p.id = n.ID
+	return nil
+}
+
+func (p *swarmProvider) list(ctx context.Context) ([]definition, error) {
+	services, err := p.docker.ServiceList(ctx, swarm.ServiceListOptions{Status: true})
+	if err != nil {
+		return nil, fmt.Errorf("list services: %w", err)
+	}
+	var defs []definition
+	for i := range services {
+		if p.isFunction(&services[i]) {
+			defs = append(defs, p.define(&services[i]))
+		}
+	}
+	return defs, nil
+}
+
+func (p *swarmProvider) isFunction(s *swarm.Service) bool {
+	on, err := strconv.ParseBool(s.Spec.Labels[labelFunction])
+	if err == nil && !on {
+		return false
+	}
+	attached := func(n swarm.NetworkAttachmentConfig) bool { return n.Target == p.id || n.Target == p.network }
+	return slices.ContainsFunc(s.Spec.TaskTemplate.Networks, attached)
+}
+
+// define reads what the labels say. One that does not parse leaves its
+// default, and a line in problems.
+func (p *swarmProvider) define(s *swarm.Service) definition {
+	d := p.defaults
+	d.name, d.service, d.created = s.Spec.Name, s.Spec.Name, s.CreatedAt
+	problem := func(label, value, want string) {
+		d.problems = append(d.problems, fmt.Sprintf("label %s=%q: %s; the default holds", label, value, want))
+	}
+	labels := s.Spec.Labels
+	if v, ok := labels[labelName]; ok {
+		if validName(v) {
+			d.name = v
+		} else {
+			problem(labelName, v, "not a name: a letter or digit, then letters, digits and ._-, 63 at most")
+		}
+	}
+	if v, ok := labels[labelFunction]; ok {
+		if _, err := strconv.ParseBool(v); err != nil {
+			problem(labelFunction, v, "want true or false")
+		}
+	}
+	if v, ok := labels[labelTimeout]; ok {
+		if t, err := parseDuration(v); err == nil && t > 0 {
+			d.timeout = t
+		} else {
+			problem(labelTimeout, v, "want a duration above 0 such as 90s")
+		}
+	}
+	if v, ok := labels[labelMaxInflight]; ok {
+		if n, err := strconv.Atoi(v); err == nil && n >= 0 {
+			d.maxInflight = n
+		} else {
+			problem(labelMaxInflight, v, "want a whole number, 0 for no limit")
+		}
+	}
+	if v, ok := labels[labelPort]; ok {
+		if n, err := strconv.ParseUint(v, 10, 16); err == nil && n > 0 {
+			d.port = int(n)
+		} else {
+			problem(labelPort, v, "want a port from 1 to 65535")
+		}
+	}
+	d.routes = splitList(labels[labelRoute])
+	d.intents = splitList(labels[labelIntent])
+	d.applications = splitList(labels[labelApplication])
+
+	limits, errs := parseScaleLabels(func(label string) (string, bool) {
+		v, ok := labels[label]
+		return v, ok
+	}, p.defaults.scale)
+	d.scale = limits
+	for _, err := range errs {
+		d.problems = append(d.problems, err.Error())
+	}
+	if mode := s.Spec.Mode.Replicated; mode != nil {
+		d.replicas = 1
+		if mode.Replicas != nil {
+			d.replicas = int(*mode.Replicas)
+		}
+	} else {
+		d.scale.fixed = true
+		if s.ServiceStatus != nil {
+			d.replicas = int(s.ServiceStatus.DesiredTasks)
+		}
+	}
+	return d
+}
+
+func (p *swarmProvider) watch(ctx context.Context, changed func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	messages, errs := p.docker.Events(ctx, events.ListOptions{Filters: filters.NewArgs(filters.Arg("type", string(events.ServiceEventType)))})
+	changed()
+	for {
+		select {
+		case <-messages:
+			changed()
+		case err := <-errs:
+			return fmt.Errorf("watch services: %w", err)
+		}
+	}
+}
+
+// addresses asks Swarm's DNS for tasks.SERVICE, which lists the running and
+// healthy tasks in both endpoint modes, and answers within milliseconds. For a
+// service without such a task it does not answer at all, so that a look-up
+// without an answer is an error here.
+func (p *swarmProvider) addresses(ctx context.Context, d definition) ([]string, error) {
+	if d.replicas == 0 && !d.scale.fixed {
+		return nil, nil
+	}
+	ips, err := p.resolver.LookupNetIP(ctx, "ip4", "tasks."+d.service+".")
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up tasks.%s: %w", d.service, err)
+	}
+	port := strconv.Itoa(d.port)
+	addrs := make([]string, len(ips))
+	for i, ip := range ips {
+		addrs[i] = net.JoinHostPort(ip.Unmap().String(), port)
+	}
+	slices.Sort(addrs)
+	return slices.Compact(addrs), nil
+}
+
+func (p *swarmProvider) scale(ctx context.Context, d definition, decide func(current int) int) error {
+	for range scaleAttempts {
+		s, _, err := p.docker.ServiceInspectWithRaw(ctx, d.service, swarm.ServiceInspectOptions{})
+		if err != nil {
+			return fmt.Errorf("scale %s: %w", d.service, err)
+		}
+		mode := s.Spec.Mode.Replicated
+		if mode == nil {
+			return fmt.Errorf("scale %s: not a replicated service", d.service)
+		}
+		current := 1
+		if mode.Replicas != nil {
+			current = int(*mode.Replicas)
+		}
+		wanted := decide(current)
+		if wanted == current {
+			return nil
+		}
+		replicas := uint64(max(wanted, 0))
+		mode.Replicas = &replicas
+		// The registry's credentials stay as they are.
+		_, err = p.docker.ServiceUpdate(ctx, s.ID, s.Version, s.Spec, swarm.ServiceUpdateOptions{RegistryAuthFrom: swarm.RegistryAuthFromSpec})
+		if err == nil {
+			return nil
+		}
+		if !strings.Contains(err.Error(), "update out of sequence") {
+			return fmt.Errorf("scale %s from %d to %d: %w", d.service, current, wanted, err)
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("scale %s: changed by others %d times in a row", d.service, scaleAttempts)
+}
