@@ -175,14 +175,14 @@ func (n *node) repair(t testing.TB, command string) {
 		t.Error(err)
 		return
 	}
-	if err := n.lab.waitNodes(ctx); err != nil {
+	if err := n.lab.waitManagers(ctx); err != nil {
 		t.Error(err)
 	}
 }
 
-// waitNodes waits until every node is up, in the Swarm, and a manager that
-// the others reach.
-func (l *lab) waitNodes(ctx context.Context) error {
+// waitManagers waits until every node is up, in the Swarm, and a manager that
+// the others reach. Tests that take managers away call it first.
+func (l *lab) waitManagers(ctx context.Context) error {
 	var last string
 	err := poll(ctx, 200*time.Millisecond, func() bool {
 		out, err := l.node(1).tryDocker(ctx, "node", "ls", "--format", "{{.Status}} {{.ManagerStatus}}")
