@@ -258,7 +258,9 @@ func (r loadReport) rate() float64 {
 var loadHeader = []string{"requests", "per s", "failed", "p50", "p99", "slowest", "outcomes"}
 
 // newLoadTable makes a table of loads.
-func newLoadTable(title string) *table { return newTable(title, append([]string{"case"}, loadHeader...)...) }
+func newLoadTable(title string) *table {
+	return newTable(title, append([]string{"case"}, loadHeader...)...)
+}
 
 // load adds a load as a row.
 func (t *table) load(name string, r loadReport) {
