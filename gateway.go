@@ -179,6 +179,7 @@ func (g *gateway) byIntent(w http.ResponseWriter, r *http.Request, others bool) 
 		refuse(w, http.StatusMethodNotAllowed, "only POST requests of the Alexa Skills Kit are answered here")
 		return
 	}
+	http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.config.upstreamTimeout))
 	req, body, ok, err := peekAlexa(r)
 	switch {
 	case err != nil:

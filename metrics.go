@@ -82,6 +82,9 @@ func newMetrics(functions func() []*function) *metrics {
 	for _, kind := range entries {
 		m.requests.WithLabelValues(kind)
 	}
+	for _, reason := range alexaReasons() {
+		m.alexaRefusals.WithLabelValues(reason)
+	}
 	return m
 }
 
