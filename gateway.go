@@ -370,7 +370,7 @@ func outcome(ctx context.Context, f *function, err error) (code int, text string
 		return http.StatusGatewayTimeout, fmt.Sprintf("function %q did not answer within %s", f.name, def.timeout)
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return statusClientGone, ""
-	case errors.Is(err, errRequestBody):
+	case errors.Is(err, errRequestBody), errors.Is(err, errRefused):
 		return http.StatusBadRequest, "the request's body is malformed or incomplete"
 	case errors.Is(err, errUnreachable):
 		return http.StatusBadGateway, fmt.Sprintf("function %q: no replica accepts connections", f.name)
