@@ -106,6 +106,9 @@ func (inv *invocation) release() {
 }
 
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.draining.Load() {
+		w.Header().Set("Connection", "close") // so that nobody is cut off at the end
+	}
 	if len(r.RequestURI) > maxURLLen {
 		g.requests[viaNone]()
 		refuse(w, http.StatusRequestURITooLong, fmt.Sprintf("the URL is longer than %d bytes", maxURLLen))
@@ -340,7 +343,7 @@ func (g *gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	inv.code, text = outcome(r.Context(), inv.f, err)
 	inv.err = err
 	if inv.code == statusClientGone {
-		return
+		panic(http.ErrAbortHandler) // returning would answer with an empty 200
 	}
 	h := w.Header()
 	h.Set("X-Call-Id", inv.callID)

@@ -171,10 +171,14 @@ func (u *upstream) await(ctx context.Context, f *function) error {
 	}
 	waiting, cancel := context.WithTimeoutCause(ctx, u.queueTimeout, errNoReplica)
 	defer cancel()
-	return f.admission.wait(waiting, u.queue, func() {
+	err := f.admission.wait(waiting, u.queue, func() {
 		u.wake(f.name)
 		u.refresh(f)
 	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errNoReplica // the invocation's own limit came first
+	}
+	return err
 }
 
 // stageOf says how far a failed attempt got; what is unknown counts as sent.
