@@ -84,7 +84,7 @@ const (
 type transportLimits struct {
 	idlePerAddr int           // idle connections to one address
 	idle        int           // idle connections in all
-	idleTimeout time.Duration // an idle connection is closed after half to all of it
+	idleTimeout time.Duration // an idle connection is closed after half to all of it; 0: never
 	head        int           // bytes of one response's status line and headers, or trailers
 }
 
@@ -210,21 +210,23 @@ func (x *exchange) start(out *buffer) (attemptStage, error) {
 	if err != nil {
 		return stageUnsent, err
 	}
-	head, framing, err := appendHead(out.b[:0], x.req)
+	length, err := sentLength(x.req)
 	if err != nil {
 		return stageUnsent, err
 	}
-	if framing.sentWhole(len(head), x.req) {
+	head, err := appendHead(out.b[:0], x.req, length)
+	if err != nil {
+		return stageUnsent, err
+	}
+	if sentWhole(x.req, len(head), length) {
 		x.bodyRead = true
-		head, err = readWhole(head, x.req.Body, int(framing.length))
-		if err != nil {
+		if head, err = readWhole(head, x.req.Body, int(length)); err != nil {
 			return stageUnsent, err
 		}
+	} else if length != 0 {
+		x.upload = &upload{t: x.t, req: x.req, length: length}
 	}
 	out.b = head
-	if framing.length != 0 && !x.bodyRead {
-		x.upload = &upload{t: x.t, req: x.req, framing: framing}
-	}
 	for {
 		if x.conn, err = x.t.getConn(x.ctx, addr); err != nil {
 			return stageDial, err
@@ -274,7 +276,7 @@ func (x *exchange) stopWatch() bool {
 // readResponse reads responses up to the final one.
 func (x *exchange) readResponse(buf *buffer) error {
 	for range maxInterim + 1 {
-		head, err := readHead(x.br, buf.b[:0], x.t.limits.head)
+		head, err := readHead(x.br, buf.b[:0], x.t.limits.head, true)
 		buf.b = head
 		if err != nil {
 			return endOfResponse(err)

@@ -14,29 +14,25 @@ import (
 	"sync/atomic"
 )
 
-// A requestFraming says how the end of a request's body is told.
-type requestFraming struct {
-	length int64 // -1: chunked; 0: no body
-}
-
-// framingOf decides as net/http documents for Request.ContentLength: 0 with
-// a body means unknown.
-func framingOf(req *http.Request) (requestFraming, error) {
+// sentLength returns the length of the body that req is to be sent with: 0 for
+// none, -1 if it is not known, so that the body is sent in chunks. It decides
+// as net/http documents for Request.ContentLength: 0 with a body is unknown.
+func sentLength(req *http.Request) (int64, error) {
 	switch {
 	case req.Body == nil && req.ContentLength != 0:
-		return requestFraming{}, fmt.Errorf("%w: Content-Length %d without a body", errInvalidRequest, req.ContentLength)
+		return 0, fmt.Errorf("%w: Content-Length %d without a body", errInvalidRequest, req.ContentLength)
 	case req.Body == nil || req.Body == http.NoBody:
-		return requestFraming{}, nil
+		return 0, nil
 	case req.ContentLength <= 0, slices.Equal(req.TransferEncoding, []string{"chunked"}):
-		return requestFraming{length: -1}, nil
+		return -1, nil
 	}
-	return requestFraming{length: req.ContentLength}, nil
+	return req.ContentLength, nil
 }
 
-// sentWhole reports whether the body is to be read at once and sent in one
-// write with the head, see directTransport.RoundTrip.
-func (f requestFraming) sentWhole(head int, req *http.Request) bool {
-	return f.length > 0 && int64(head)+f.length <= maxSentWhole && req.GetBody != nil
+// sentWhole reports whether the body of req is to be read at once and sent in
+// one write with the head, see directTransport.RoundTrip.
+func sentWhole(req *http.Request, head int, length int64) bool {
+	return length > 0 && int64(head)+length <= maxSentWhole && req.GetBody != nil
 }
 
 // readWhole appends a body of n bytes to buf, and closes it.
@@ -57,13 +53,10 @@ func requestBodyError(err error) error {
 	return fmt.Errorf("%w: %w", errRequestBody, err)
 }
 
-// appendHead appends the request line and the headers of req. Nothing that
-// could be read as more than one line or field gets through.
-func appendHead(buf []byte, req *http.Request) ([]byte, requestFraming, error) {
-	framing, err := framingOf(req)
-	if err != nil {
-		return buf, framing, err
-	}
+// appendHead appends the request line and the headers of req, whose body has
+// the given length as of sentLength. Nothing that could be read as more than
+// one line or field gets through.
+func appendHead(buf []byte, req *http.Request, length int64) ([]byte, error) {
 	method := req.Method
 	if method == "" {
 		method = http.MethodGet
@@ -75,11 +68,11 @@ func appendHead(buf []byte, req *http.Request) ([]byte, requestFraming, error) {
 	}
 	switch {
 	case !isToken(method):
-		return buf, framing, fmt.Errorf("%w: method %q", errInvalidRequest, method)
+		return buf, fmt.Errorf("%w: method %q", errInvalidRequest, method)
 	case !isTarget(target):
-		return buf, framing, fmt.Errorf("%w: target %q", errInvalidRequest, target)
+		return buf, fmt.Errorf("%w: target %q", errInvalidRequest, target)
 	case !isHost(host):
-		return buf, framing, fmt.Errorf("%w: host %q", errInvalidRequest, host)
+		return buf, fmt.Errorf("%w: host %q", errInvalidRequest, host)
 	}
 	buf = append(buf, method...)
 	buf = append(buf, ' ')
@@ -88,13 +81,14 @@ func appendHead(buf []byte, req *http.Request) ([]byte, requestFraming, error) {
 	buf = append(buf, withoutZone(host)...)
 	buf = append(buf, "\r\n"...)
 
+	var err error
 	switch {
-	case framing.length > 0:
-		buf = appendLength(buf, framing.length)
-	case framing.length < 0:
+	case length > 0:
+		buf = appendLength(buf, length)
+	case length < 0:
 		buf = append(buf, "Transfer-Encoding: chunked\r\n"...)
 		if buf, err = appendTrailerNames(buf, req.Trailer); err != nil {
-			return buf, framing, err
+			return buf, err
 		}
 	case method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch:
 		buf = appendLength(buf, 0)
@@ -107,10 +101,10 @@ func appendHead(buf []byte, req *http.Request) ([]byte, requestFraming, error) {
 			continue
 		}
 		if buf, err = appendField(buf, name, values); err != nil {
-			return buf, framing, err
+			return buf, err
 		}
 	}
-	return append(buf, "\r\n"...), framing, nil
+	return append(buf, "\r\n"...), nil
 }
 
 func appendLength(buf []byte, n int64) []byte {
@@ -141,17 +135,12 @@ func appendTrailerNames(buf []byte, trailer http.Header) ([]byte, error) {
 	}
 	names := make([]string, 0, len(trailer))
 	for name := range trailer {
-		if isOwnField(name) {
+		if !isToken(name) || isOwnField(name) {
 			return buf, fmt.Errorf("%w: trailer %q", errInvalidRequest, name)
 		}
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	for _, name := range names {
-		if !isToken(name) {
-			return buf, fmt.Errorf("%w: trailer %q", errInvalidRequest, name)
-		}
-	}
 	return appendField(buf, "Trailer", []string{strings.Join(names, ",")})
 }
 
@@ -252,7 +241,7 @@ const (
 type upload struct {
 	t       *directTransport
 	req     *http.Request
-	framing requestFraming
+	length  int64 // as of sentLength
 	conn    *directConn
 	state   atomic.Int32
 	bodyErr atomic.Pointer[error] // set if the body's Read failed
@@ -285,48 +274,41 @@ func (u *upload) run() {
 func (u *upload) send() error {
 	buf := u.t.uploads.Get().(*buffer)
 	defer u.t.uploads.Put(buf)
-	left := u.framing.length
-	for idle := 0; ; {
+	for left, end := u.length, false; !end; {
 		room := buf.b[chunkStart : chunkStart+uploadSize]
-		if left >= 0 {
+		if left > 0 {
 			room = room[:min(left, uploadSize)]
 		}
 		n, err := u.req.Body.Read(room)
-		if left >= 0 {
+		out := room[:n]
+		if left > 0 {
 			left -= int64(n)
-		}
-		end := left == 0 || left < 0 && err == io.EOF
-		if err == nil && n == 0 {
-			if idle++; idle > 100 {
-				err = io.ErrNoProgress
-			}
+			end = left == 0
 		} else {
-			idle = 0
+			end = err == io.EOF
 		}
 		if err != nil && !end {
-			err = requestBodyError(err)
-			u.bodyErr.Store(&err)
-			return err
+			return u.fail(requestBodyError(err))
 		}
 		if end {
 			u.state.Store(uploadEnding)
 		}
-		out := room[:n]
-		if left < 0 {
+		if u.length < 0 {
 			if out, err = u.chunk(buf.b, n, end); err != nil {
-				u.bodyErr.Store(&err)
-				return err
+				return u.fail(err)
 			}
 		}
-		if len(out) > 0 {
-			if _, err := u.conn.Write(out); err != nil {
-				return err
-			}
-		}
-		if end {
-			return nil
+		if _, err := u.conn.Write(out); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// fail makes err what the exchange fails with.
+func (u *upload) fail(err error) error {
+	u.bodyErr.Store(&err)
+	return err
 }
 
 // chunk frames the n bytes of data in buf, and appends the end of the body.

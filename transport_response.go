@@ -5,7 +5,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -24,14 +23,15 @@ var (
 )
 
 // readHead appends lines to buf up to the first empty one, which is read too.
-func readHead(br *bufio.Reader, buf []byte, limit int) ([]byte, error) {
+// Lines may end in a bare line feed if bareLF is set.
+func readHead(br *bufio.Reader, buf []byte, limit int, bareLF bool) ([]byte, error) {
 	whole := true // the last line in buf
 	for {
 		line, err := br.ReadSlice('\n')
 		if err != nil && err != bufio.ErrBufferFull {
 			return buf, err
 		}
-		if whole && len(bytes.TrimRight(line, "\r\n")) == 0 {
+		if whole && (string(line) == "\r\n" || bareLF && string(line) == "\n") {
 			return buf, nil
 		}
 		if len(buf)+len(line) > limit {
@@ -82,11 +82,11 @@ func parseFields(lines string, room []string) (http.Header, error) {
 		var line string
 		line, lines = cutLine(lines)
 		name, value, ok := strings.Cut(line, ":")
-		value = textproto.TrimString(value)
 		if !ok || !isToken(name) || !isFieldValue(value) {
 			return nil, fmt.Errorf("%w: header line %q", errMalformedResponse, line)
 		}
 		name = textproto.CanonicalMIMEHeaderKey(name)
+		value = textproto.TrimString(value)
 		if values := header[name]; values != nil {
 			header[name] = append(values, value)
 			continue
@@ -293,14 +293,19 @@ func (b *responseBody) read(p []byte) (int, error) {
 // readTrailer reads what follows the last chunk. It returns io.EOF if that is
 // as it should be.
 func (b *responseBody) readTrailer() error {
-	lines, err := readHead(b.x.br, nil, b.x.t.limits.head)
+	read, err := readHead(b.x.br, nil, b.x.t.limits.head, false)
 	if err != nil {
 		return endOfResponse(err)
 	}
-	if len(lines) == 0 {
+	if len(read) == 0 {
 		return io.EOF
 	}
-	trailer, err := parseFields(string(lines), make([]string, bytes.Count(lines, []byte("\n"))))
+	lines := string(read)
+	n := strings.Count(lines, "\n")
+	if n != strings.Count(lines, "\r\n") {
+		return fmt.Errorf("%w: bare line feed in the trailers", errMalformedResponse)
+	}
+	trailer, err := parseFields(lines, make([]string, n))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -225,6 +226,7 @@ func TestTransportConformance(t *testing.T) {
 		method string
 		answer string
 		hangUp bool
+		ours   bool        // http.Transport may get it wrong
 		want   expectation // of each of two requests; conns of both together
 	}{
 		{name: "length", answer: ok + "Content-Length: 5\r\n\r\nhello",
@@ -273,7 +275,7 @@ func TestTransportConformance(t *testing.T) {
 			want: expectation{status: 200, body: "hello", conns: 2}},
 		{name: "more than the answer", answer: ok + "Content-Length: 5\r\n\r\nhello" + ok + "Content-Length: 4\r\n\r\nevil",
 			want: expectation{status: 200, body: "hello", conns: 2}},
-		{name: "more than no body", answer: "HTTP/1.1 204 No Content\r\n\r\n" + ok + "Content-Length: 4\r\n\r\nevil",
+		{name: "more than no body", ours: true, answer: "HTTP/1.1 204 No Content\r\n\r\n" + ok + "Content-Length: 4\r\n\r\nevil",
 			want: expectation{status: 204, conns: 2}},
 
 		{name: "nothing", hangUp: true, want: expectation{fails: true, conns: 2}},
@@ -312,11 +314,14 @@ func TestTransportConformance(t *testing.T) {
 					if test.want.status == 101 && side == "proxied" {
 						t.Skip("a ReverseProxy refuses it by itself")
 					}
+					if test.ours && name == "standard" {
+						t.Skip("http.Transport takes the rest for the next answer now and then")
+					}
 					replica := startRawReplica(t, answering(test.answer, test.hangUp))
 					want := test.want
 					rt := wireSides[side](t, rt)
 					for range 2 {
-						method := cmpOr(test.method, "GET")
+						method := cmp.Or(test.method, "GET")
 						req, err := http.NewRequest(method, "http://"+replica.addr+"/", nil)
 						if err != nil {
 							t.Fatal(err)
@@ -357,13 +362,6 @@ func TestTransportConformance(t *testing.T) {
 			}
 		}
 	}
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // TestTransportStricter lists what http.Transport lets through and we do not.
