@@ -313,6 +313,7 @@ func (g *gateway) rewrite(pr *httputil.ProxyRequest) {
 	// ReverseProxy drops query parameters that url.ParseQuery does not take;
 	// the function gets what the caller sent.
 	out.URL.RawQuery = pr.In.URL.RawQuery
+	out.Trailer = pr.In.Trailer // filled in when the body has been read; a clone stays empty
 	h := out.Header
 	dropRouteHeaders(h)
 	inv.route.setHeaders(h)
