@@ -300,7 +300,7 @@ func TestInvocationOutcomes(t *testing.T) {
 	}))
 	t.Cleanup(func() { close(release) }) // before the replica waits for its handler
 	p.set("none", func(d *definition) { d.scale.fixed = true })
-	p.set("teapot", nil, startReplica(t, func(w http.ResponseWriter, r *http.Request) { http.Error(w, "short and stout", 418) }))
+	p.set("teapot", nil, startReplica(t, func(w http.ResponseWriter, r *http.Request) { http.Error(w, "short and stout", http.StatusTeapot) }))
 	p.set("refused", nil, closedAddr(t))
 	base := startGateway(t, p, "-queue-timeout", "100ms")
 	for _, c := range []struct {

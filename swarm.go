@@ -79,7 +79,7 @@ func (p *swarmProvider) check(ctx context.Context) error {
 	}
 	n, err := p.docker.NetworkInspect(ctx, p.network, network.InspectOptions{})
 	switch {
-	case client.IsErrNotFound(err):
+	case isNotFound(err):
 		return fmt.Errorf("there is no network %q: run docker network create --driver overlay --attachable %s", p.network, p.network)
 	case err != nil:
 		return fmt.Errorf("inspect network %s: %w", p.network, err)
@@ -88,6 +88,13 @@ func (p *swarmProvider) check(ctx context.Context) error {
 	}
 	p.id = n.ID
 	return nil
+}
+
+// isNotFound reports whether the API said that there is no such object. The
+// client marks these errors with a method.
+func isNotFound(err error) bool {
+	var marked interface{ NotFound() }
+	return errors.As(err, &marked)
 }
 
 func (p *swarmProvider) list(ctx context.Context) ([]definition, error) {

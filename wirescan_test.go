@@ -76,7 +76,7 @@ var (
 	refRequestLine = regexp.MustCompile("^([-!#$%&'*+.^_`|~0-9A-Za-z]+) [^\\x00-\\x20\\x7f]+ HTTP/([0-9]\\.[0-9])$")
 	refField       = regexp.MustCompile("^([-!#$%&'*+.^_`|~0-9A-Za-z]+):[ \\t]*([^\\x00-\\x08\\x0a-\\x1f\\x7f]*?)[ \\t]*$")
 	refLength      = regexp.MustCompile("^[0-9]{1,18}$")
-	refChunk       = regexp.MustCompile("^([0-9A-Fa-f]{1,15})(;[^\\x00-\\x08\\x0a-\\x1f\\x7f]{0,256})?$")
+	refChunk       = regexp.MustCompile(`^([0-9A-Fa-f]{1,15})(;[^\x00-\x08\x0a-\x1f\x7f]{0,256})?$`)
 	refTrailer     = regexp.MustCompile("^(?i:" + strings.Join(forbiddenTrailers[:], "|") + ")$")
 )
 
