@@ -4,6 +4,7 @@ package watchdog
 // then streamed.
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -16,17 +17,24 @@ type answer struct {
 	control *http.ResponseController
 	timeout time.Duration // for each write; 0: none
 
-	buf   *[]byte // what is held back; when streaming, what is on its way
+	buf   *[]byte // what is held back; once streaming, what is on its way
 	hold  int     // bytes to hold back at most
 	flush bool    // each write at once
 
-	header    func(http.Header) // completes the header of a success
-	committed bool              // status and first bytes are out
-	failed    error             // the client takes no more
+	// open makes the header out of what the process wrote first, and returns
+	// the status and what is body. errHeaderOpen asks for more.
+	open      func(header http.Header, output []byte) (status int, body []byte, err error)
+	committed bool // status and header are out
 }
 
-// readFrom takes all that src has. Only the client's failure is an error; what
-// is wrong with src is found out when its process is waited for.
+// A clientError says that the client takes no more.
+type clientError struct{ err error }
+
+func (e clientError) Error() string { return "write response: " + e.err.Error() }
+func (e clientError) Unwrap() error { return e.err }
+
+// readFrom takes all that src has. Its error is a clientError or that of open:
+// what is wrong with src comes out when its process is waited for.
 func (a *answer) readFrom(src io.Reader) error {
 	for {
 		b := *a.buf
@@ -36,9 +44,8 @@ func (a *answer) readFrom(src io.Reader) error {
 			b = grown
 		}
 		n, err := src.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		*a.buf = b
-		if a.committed || len(b) > a.hold {
+		*a.buf = b[:len(b)+n]
+		if n > 0 && (a.committed || len(b)+n > a.hold) {
 			if err := a.stream(); err != nil {
 				return err
 			}
@@ -49,41 +56,72 @@ func (a *answer) readFrom(src io.Reader) error {
 	}
 }
 
-// stream sends what is held and, the first time, status 200 before it.
+// stream sends what is held, the first time with status and header before it.
 func (a *answer) stream() error {
+	body := *a.buf
 	if !a.committed {
+		status, rest, err := a.open(a.w.Header(), body)
+		if err == errHeaderOpen {
+			a.hold = max(a.hold, cap(body)) // all that fits is read before the next try
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 		a.committed = true
-		a.header(a.w.Header())
-		a.w.WriteHeader(http.StatusOK)
-	}
-	return a.send(a.flush)
-}
-
-// finish sends all that is left with a status that was not known before, or
-// with none if one is out already.
-func (a *answer) finish(status int) error {
-	if !a.committed {
-		a.committed = true
-		a.w.Header().Set("Content-Length", strconv.Itoa(len(*a.buf)))
 		a.w.WriteHeader(status)
+		body = rest
 	}
-	return a.send(false)
+	if err := a.send(body); err != nil {
+		return err
+	}
+	*a.buf = (*a.buf)[:0]
+	if a.flush {
+		if err := a.control.Flush(); err != nil {
+			return clientError{err}
+		}
+	}
+	return nil
 }
 
-func (a *answer) send(flush bool) error {
-	b := *a.buf
-	*a.buf = b[:0]
+// finish sends what is left. status, unless it is 0, is the answer's instead of
+// the one that the process chose; a header that makes no sense is no error
+// then.
+func (a *answer) finish(status int) error {
+	if a.committed {
+		return a.send(*a.buf)
+	}
+	header := a.w.Header()
+	chosen, body, err := a.open(header, *a.buf)
+	if status == 0 {
+		if err != nil {
+			return err
+		}
+		status = chosen
+	} else if err != nil {
+		header.Set("Content-Type", "application/octet-stream")
+		body = *a.buf
+	}
+	a.committed = true
+	if len(body) > 0 || header.Get("Content-Length") == "" {
+		header.Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	if status == http.StatusNoContent || status == http.StatusNotModified {
+		header.Del("Content-Length")
+	}
+	a.w.WriteHeader(status)
+	return a.send(body)
+}
+
+func (a *answer) send(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
 	if a.timeout > 0 {
 		a.control.SetWriteDeadline(time.Now().Add(a.timeout)) // a writer without deadlines has none
 	}
-	if _, err := a.w.Write(b); err != nil {
-		return err
-	}
-	if flush {
-		return a.control.Flush()
+	if _, err := a.w.Write(b); err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
+		return clientError{err}
 	}
 	return nil
 }

@@ -19,34 +19,35 @@ type feeder struct {
 	err     error // why the body could not be read; valid after done
 }
 
-// feed starts to copy; the caller must stop it.
-func feed(in *inlet, control *http.ResponseController, body io.Reader, timeout time.Duration, gone func(error)) *feeder {
+// feed starts to copy, and calls failed if the body cannot be read to its end.
+// The caller must stop it.
+func feed(in *inlet, control *http.ResponseController, body io.Reader, failed func()) *feeder {
 	f := &feeder{control: control, in: in, done: make(chan struct{})}
-	to := in.writer()
 	go func() {
 		defer close(f.done)
 		defer in.close()
-		err := copyBody(to, &timedReader{body, control, timeout})
-		if err != nil {
-			f.err = err
-			gone(err)
+		if f.err = copyBody(in.file, body); f.err != nil {
+			failed()
 		}
 	}()
 	return f
 }
 
-// stop ends the copying when the process has ended.
-func (f *feeder) stop() {
-	f.in.close() // a write that waits for the process fails
+// stop ends the copying when the process has ended. Its error says that the
+// body broke off before.
+func (f *feeder) stop() error {
 	select {
 	case <-f.done:
-		return
+		return f.err
 	default:
 	}
-	// A read that waits for the client fails. The connection cannot be used
-	// again then, but nobody asked for the rest of this body.
+	// A write that waits for the process fails, and so does a read that waits
+	// for the client. The connection cannot be used again then, but nobody
+	// asked for the rest of this body.
+	f.in.close()
 	f.control.SetReadDeadline(time.Unix(1, 0))
 	<-f.done
+	return nil
 }
 
 // copyBody returns an error if reading fails. That a process reads nothing, or

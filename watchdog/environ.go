@@ -15,14 +15,11 @@ import (
 // errNUL is returned for a request that holds a NUL byte, which no variable can.
 var errNUL = errors.New("the request holds a NUL byte, which an environment variable cannot hold")
 
-// requestEnviron appends r as Http_* variables to base, which it copies.
+// requestEnviron appends r as Http_* variables to base, which it copies. The
+// path is as the caller escaped it.
 //
-// Each name comes up once, so that a caller cannot shadow what the watchdog
-// says about the request: headers that would take the name of one of its own
-// variables are left out, and of two headers that differ in - and _ alone the
-// one spelled with - wins. The header Proxy is left out always: as HTTP_PROXY
-// it would send the function's own requests through a proxy of the caller's
-// choice (httpoxy).
+// The header Proxy is left out always: as HTTP_PROXY it would send the
+// function's own requests through a proxy of the caller's choice (httpoxy).
 func requestEnviron(base []string, r *http.Request) ([]string, error) {
 	env := make([]string, len(base), len(base)+6+len(r.Header))
 	copy(env, base)
@@ -38,42 +35,48 @@ func requestEnviron(base []string, r *http.Request) ([]string, error) {
 	if len(r.TransferEncoding) > 0 {
 		env = append(env, "Http_Transfer_Encoding="+strings.Join(r.TransferEncoding, ", "))
 	}
+	return appendHeaders(env, len(base), r.Header, "Http_", func(name string) (string, bool) {
+		switch name {
+		case "Method", "Path", "Query", "Host", "Content-Length", "Transfer-Encoding", "Proxy":
+			return "", false
+		}
+		return name, true
+	})
+}
+
+// appendHeaders appends a variable per header to env: prefix, and the name as
+// rename has it, with - as _; a header that rename refuses is left out. Each
+// variable comes up once, so that a caller cannot shadow another's header: of
+// two that differ in - and _ alone the one spelled with - wins. What env holds
+// from index own on must have no NUL byte.
+func appendHeaders(env []string, own int, h http.Header, prefix string, rename func(string) (string, bool)) ([]string, error) {
 	var underscored []string
-	for name, values := range r.Header {
-		switch {
-		case ownVariable(name), name == "", strings.IndexByte(name, '=') >= 0:
-		case strings.IndexByte(name, '_') >= 0:
+	for name, values := range h {
+		if strings.IndexByte(name, '_') >= 0 {
 			underscored = append(underscored, name)
-		default:
-			env = append(env, "Http_"+strings.ReplaceAll(name, "-", "_")+"="+joinValues(name, values))
+			continue
+		}
+		if key, ok := rename(name); ok && name != "" && strings.IndexByte(name, '=') < 0 {
+			env = append(env, prefix+strings.ReplaceAll(key, "-", "_")+"="+joinValues(name, values))
 		}
 	}
 	slices.Sort(underscored)
-	last := ""
+	taken := map[string]bool{}
 	for _, name := range underscored {
 		dashed := textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
-		if _, taken := r.Header[dashed]; taken || dashed == last || ownVariable(dashed) {
+		key, ok := rename(dashed)
+		if _, exists := h[dashed]; exists || !ok || taken[dashed] || strings.IndexByte(name, '=') >= 0 {
 			continue
 		}
-		last = dashed
-		env = append(env, "Http_"+strings.ReplaceAll(dashed, "-", "_")+"="+joinValues(name, r.Header[name]))
+		taken[dashed] = true
+		env = append(env, prefix+strings.ReplaceAll(key, "-", "_")+"="+joinValues(name, h[name]))
 	}
-	for _, v := range env[len(base):] {
+	for _, v := range env[own:] {
 		if strings.IndexByte(v, 0) >= 0 {
 			return nil, errNUL
 		}
 	}
 	return env, nil
-}
-
-// ownVariable reports whether the variable of this header is one that the
-// watchdog sets itself, or must never be set.
-func ownVariable(header string) bool {
-	switch header {
-	case "Method", "Path", "Query", "Host", "Content-Length", "Transfer-Encoding", "Proxy":
-		return true
-	}
-	return false
 }
 
 // joinValues makes one value of several: with "; " for cookies (RFC 6265,
@@ -86,4 +89,28 @@ func joinValues(name string, values []string) string {
 		return strings.Join(values, "; ")
 	}
 	return strings.Join(values, ", ")
+}
+
+// baseEnviron returns env without variables that describe a request: what a
+// request does not have must not seem to come from it. HTTP_PROXY stays, which
+// no header can set.
+func baseEnviron(env []string, mode string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		if name == markVariable {
+			return true
+		}
+		if mode != ModeCGI {
+			return strings.HasPrefix(name, "Http_")
+		}
+		switch name {
+		case "HTTP_PROXY":
+			return false
+		case "AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "GATEWAY_INTERFACE", "PATH_INFO", "PATH_TRANSLATED",
+			"QUERY_STRING", "REMOTE_ADDR", "REMOTE_HOST", "REMOTE_IDENT", "REMOTE_PORT", "REMOTE_USER", "REQUEST_METHOD",
+			"REQUEST_URI", "SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE":
+			return true
+		}
+		return strings.HasPrefix(name, "HTTP_")
+	})
 }

@@ -1,183 +1,129 @@
 package watchdog
 
-// Modes fork and streaming: one process per request, STDIN to STDOUT.
+// Modes fork, streaming and cgi: one process per request.
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net/http"
 	"os"
-	"strconv"
 	"syscall"
 	"time"
 )
 
-// smallBody is how much of a body is read before the process starts: what a
-// pipe takes at once, so that nothing has to copy beside the process.
-const smallBody = bufferSize
+const (
+	// maxBriefWaits bounds the threads that wait for processes to end soon.
+	maxBriefWaits = 32
+
+	// maxRedirects bounds the local redirects of one request in mode cgi.
+	maxRedirects = 5
+)
 
 func (h *Handler) serveFork(w http.ResponseWriter, r *http.Request) {
-	control := http.NewResponseController(w)
-	buf := h.buffer()
-	defer h.recycle(buf)
-
-	small, err := h.smallBody(control, r, buf)
-	if err != nil {
-		http.Error(w, "cannot read the request body", http.StatusBadRequest)
-		return
-	}
-	env := h.environ
-	if h.cfg.CGIHeaders {
-		if env, err = requestEnviron(env, r); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
+	for range maxRedirects {
+		if r = h.invoke(w, r); r == nil {
 			return
 		}
 	}
-	started := time.Now()
-	ctx, cancel, limit := h.limited(r)
-	defer cancel(nil)
-	p, err := h.program.start(env, h.wiring(small == nil || len(small) > 0), &h.family)
+	h.log.Warn("too many local redirects", "call_id", r.Header.Get("X-Call-Id"), "limit", maxRedirects)
+	http.Error(w, "function redirects for ever", http.StatusBadGateway)
+}
+
+// invoke runs one process and answers with its output. It returns nil, or the
+// request to go on with after a local redirect.
+func (h *Handler) invoke(w http.ResponseWriter, r *http.Request) *http.Request {
+	buf := h.buffer()
+	defer h.recycle(buf)
+	i := &invocation{h: h, w: w, r: r, control: http.NewResponseController(w)}
+
+	input, whole, err := i.readInput(*buf)
 	if err != nil {
-		h.startFailed(w, r, err)
-		return
+		http.Error(w, "cannot read the request body", http.StatusBadRequest)
+		return nil
 	}
-	defer p.release()
-	stop := context.AfterFunc(ctx, p.terminate)
-	defer stop()
-
-	var feeding *feeder
-	if p.stdin != nil {
-		n, err := 0, error(nil)
-		if small != nil {
-			n, err = p.stdin.offer(small)
-		}
-		if err == nil && small != nil && n == len(small) {
-			p.stdin.close()
-		} else {
-			control.EnableFullDuplex() // HTTP/1 else reads the body before the first write
-			var rest io.Reader = r.Body
-			if small != nil {
-				rest = newCopyReader(small[n:])
-			}
-			feeding = feed(p.stdin, control, rest, h.cfg.ReadTimeout, func(error) { cancel(errGone) })
-		}
+	env, err := h.requestEnviron(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return nil
 	}
-	logged := h.logStderr(p, r)
 
-	*buf = (*buf)[:0]
-	a := answer{
-		w: w, control: control, timeout: h.cfg.WriteTimeout,
+	i.started = time.Now()
+	i.ctx, i.cancel, i.limit = h.limited(r)
+	defer i.cancel(nil)
+	i.answer = answer{
+		w: w, control: i.control, timeout: h.cfg.WriteTimeout,
 		buf: buf, hold: h.cfg.BufferOutput,
-		header: func(head http.Header) { h.setContentType(head, r) },
+		open: i.open,
 	}
 	if h.cfg.Mode == ModeStreaming {
-		a.hold, a.flush = 0, true
+		i.answer.hold, i.answer.flush = 0, true
 	}
-	if a.failed = a.readFrom(p.stdout); a.failed != nil {
-		cancel(errGone)
-		p.terminate()
+	if p := h.ready.take(); p != nil {
+		i.p, i.input = p, input
+	} else if i.p, err = h.program.start(env, h.wiring(input, whole), &h.family); err != nil {
+		i.startFailed(err)
+		return nil
 	}
-	<-p.done
-	if feeding != nil {
-		feeding.stop()
+	defer i.p.release()
+	stop := context.AfterFunc(i.ctx, i.p.terminate)
+	defer stop()
+
+	if whole && h.cfg.Mode != ModeStreaming && i.p.done == nil && h.endsSoon(i.p) {
+		i.takeAll()
+	} else {
+		i.follow(whole)
 	}
-	<-logged
-	h.conclude(&a, r, p, ctx, limit, started)
+	return i.conclude()
 }
 
-// conclude answers for a process that has ended. A response that has started
-// and cannot be completed is aborted, so that its client sees an error and
-// never a short 200.
-func (h *Handler) conclude(a *answer, r *http.Request, p *process, ctx context.Context, limit time.Duration, started time.Time) {
-	log := h.log.With("call_id", r.Header.Get("X-Call-Id"), "duration", time.Since(started))
-	code := p.exitCode()
+// endsSoon waits a moment for the process to end, if not too many others are
+// waited for in that way.
+func (h *Handler) endsSoon(p *process) bool {
+	defer h.briefWaits.Add(-1)
+	return h.briefWaits.Add(1) <= maxBriefWaits && p.endsSoon()
+}
+
+func (h *Handler) requestEnviron(r *http.Request) ([]string, error) {
 	switch {
-	case a.failed != nil, p.wasTerminated() && !errors.Is(context.Cause(ctx), errLimit):
-		log.Info("client went away", "exit_code", code)
-		panic(http.ErrAbortHandler)
-	case p.wasTerminated():
-		log.Warn("limit reached", "limit", limit)
-		if a.committed {
-			panic(http.ErrAbortHandler)
-		}
-		http.Error(a.w, "function exceeded its limit of "+limit.String(), http.StatusGatewayTimeout)
-	case code != 0:
-		log.Warn("process failed", "exit_code", code)
-		if a.committed {
-			panic(http.ErrAbortHandler)
-		}
-		a.w.Header().Set("X-Exit-Code", strconv.Itoa(code))
-		h.setContentType(a.w.Header(), r)
-		a.finish(http.StatusInternalServerError)
-	default:
-		if !a.committed {
-			h.setContentType(a.w.Header(), r)
-			a.w.Header().Set("X-Duration-Seconds", strconv.FormatFloat(time.Since(started).Seconds(), 'f', 6, 64))
-		}
-		a.finish(http.StatusOK)
+	case h.cfg.Mode == ModeCGI:
+		return cgiEnviron(h.environ, r)
+	case h.cfg.CGIHeaders:
+		return requestEnviron(h.environ, r)
 	}
+	return h.environ, nil
 }
 
-// smallBody reads the body if it is known to be small: nil means that it has
-// not been read, empty that there is none.
-func (h *Handler) smallBody(control *http.ResponseController, r *http.Request, buf *[]byte) ([]byte, error) {
-	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
-		return []byte{}, nil
-	}
-	if r.ContentLength < 0 || r.ContentLength > smallBody {
-		return nil, nil
-	}
-	b := (*buf)[:r.ContentLength]
-	_, err := io.ReadFull(&timedReader{r.Body, control, h.cfg.ReadTimeout}, b)
-	return b, err
-}
-
-func (h *Handler) wiring(body bool) wiring {
-	w := wiring{stdin: body, combine: h.cfg.CombineOut}
+func (h *Handler) wiring(input []byte, whole bool) wiring {
+	w := wiring{input: input, stdin: !whole, combine: h.cfg.CombineOut}
 	if !h.cfg.PrefixLogs {
 		w.stderr = os.Stderr
 	}
 	return w
 }
 
-// logStderr logs what the process writes to STDERR, until the channel closes.
-func (h *Handler) logStderr(p *process, r *http.Request) <-chan struct{} {
-	done := make(chan struct{})
-	if p.stderr == nil {
-		close(done)
-		return done
+// readInput reads a body that is known to be short into b, and reports whether
+// that is the whole body.
+func (i *invocation) readInput(b []byte) (input []byte, whole bool, err error) {
+	r := i.r
+	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
+		return nil, true, nil
 	}
-	go func() {
-		defer close(done)
-		logLines(h.log, p.stderr, r.Header.Get("X-Call-Id"))
-	}()
-	return done
+	if r.ContentLength < 0 || r.ContentLength > pipeBody {
+		return nil, false, nil
+	}
+	b = b[:r.ContentLength]
+	_, err = io.ReadFull(&timedReader{r.Body, i.control, i.h.cfg.ReadTimeout}, b)
+	return b, true, err
 }
 
-// startFailed answers when no process could be started.
-func (h *Handler) startFailed(w http.ResponseWriter, r *http.Request, err error) {
-	h.log.Error("cannot start process", "call_id", r.Header.Get("X-Call-Id"), "error", err)
-	if errors.Is(err, syscall.E2BIG) && h.cfg.CGIHeaders {
-		http.Error(w, "the request's headers do not fit into an environment", http.StatusRequestHeaderFieldsTooLarge)
+// startFailed answers when no process could be started. That the request is
+// too large for an environment is the caller's fault; all else may pass.
+func (i *invocation) startFailed(err error) {
+	i.h.log.Error("cannot start process", "call_id", i.callID(), "error", err)
+	if errors.Is(err, syscall.E2BIG) && (i.h.cfg.CGIHeaders || i.h.cfg.Mode == ModeCGI) {
+		http.Error(i.w, "the request's headers do not fit into an environment", http.StatusRequestHeaderFieldsTooLarge)
 		return
 	}
-	refuse(w, http.StatusServiceUnavailable, "the process cannot be started now")
-}
-
-func (h *Handler) setContentType(head http.Header, r *http.Request) {
-	t := h.cfg.ContentType
-	if t == "" {
-		t = r.Header.Get("Content-Type")
-	}
-	if t == "" {
-		t = "application/octet-stream"
-	}
-	head.Set("Content-Type", t)
-}
-
-// newCopyReader returns a reader of a copy of b, whose memory has other uses.
-func newCopyReader(b []byte) io.Reader {
-	return bytes.NewReader(bytes.Clone(b))
+	refuse(i.w, http.StatusServiceUnavailable, "the process cannot be started now")
 }

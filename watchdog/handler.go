@@ -36,12 +36,16 @@ type Handler struct {
 	buffers sync.Pool
 
 	serve    func(http.ResponseWriter, *http.Request) // by mode
-	inflight atomic.Int64
-	draining atomic.Bool
+	ready    *pool                                    // of processes started ahead; nil without prefork
+	upstream *upstream                                // nil but in mode http
+
+	inflight   atomic.Int64
+	briefWaits atomic.Int64
+	draining   atomic.Bool
 }
 
 // New checks cfg and returns a Handler for it. It starts nothing: processes
-// start with requests, or with Run. Release what it holds with Close.
+// start with requests, or with Run.
 func New(cfg Config, log *slog.Logger) (*Handler, error) {
 	if err := errors.Join(cfg.validate("command")...); err != nil {
 		return nil, err
@@ -56,12 +60,24 @@ func New(cfg Config, log *slog.Logger) (*Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("command %s: %w", cfg.Command[0], err)
 	}
-	h := &Handler{cfg: cfg, log: log, program: p, environ: cfg.Env}
-	if h.environ == nil {
-		h.environ = os.Environ()
+	env := cfg.Env
+	if env == nil {
+		env = os.Environ()
 	}
+	h := &Handler{cfg: cfg, log: log, program: p, environ: baseEnviron(env, cfg.Mode)}
 	h.buffers.New = func() any { b := make([]byte, 0, bufferSize); return &b }
 	h.serve = h.serveFork
+	if cfg.Prefork > 0 {
+		h.ready = newPool(cfg.Prefork, func() (*process, error) {
+			return h.program.start(h.environ, h.wiring(nil, false), &h.family)
+		}, log)
+	}
+	if cfg.Mode == ModeHTTP {
+		if h.upstream, err = newUpstream(h); err != nil {
+			return nil, fmt.Errorf("upstream_url: %w", err)
+		}
+		h.serve = h.upstream.serve
+	}
 	return h, nil
 }
 

@@ -21,6 +21,12 @@ func (h *Handler) Run(ctx context.Context) error {
 		f.Close()
 		defer os.Remove(name)
 	}
+	switch {
+	case h.upstream != nil:
+		h.upstream.run(ctx)
+	case h.ready != nil:
+		h.ready.run(ctx)
+	}
 	<-ctx.Done()
 	return nil
 }
@@ -38,7 +44,7 @@ func (h *Handler) Kill() { h.family.kill() }
 
 // healthy reports whether requests should be sent here.
 func (h *Handler) healthy() bool {
-	if h.draining.Load() {
+	if h.draining.Load() || h.upstream != nil && !h.upstream.isUp() {
 		return false
 	}
 	if h.cfg.LockFile != "" {

@@ -1,111 +1,97 @@
 package watchdog
 
-// The parent's ends of a process's pipes.
+// The watchdog's ends of a process's pipes.
 
 import (
 	"errors"
 	"io"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
 
 // An outlet is the reading end of a process's STDOUT or STDERR. It reads EOF
-// when every writer has closed the pipe or, after end, when what the pipe held
-// at that time has been read: a grandchild that keeps the pipe open, or writes
-// into it for ever, holds up nobody.
+// when every writer has closed the pipe or, once the process has ended, when
+// what the pipe held at that time has been read: a grandchild that keeps the
+// pipe open, or writes into it for ever, holds up nobody.
 type outlet struct {
-	file  *os.File
-	ended atomic.Bool
-	left  int // after the end: bytes to read yet; -1 before
+	fd   int
+	file *os.File // the same descriptor in the poller; nil before attach
+	left int      // after the end: bytes to read yet; -1 before
 }
 
-// newOutlet takes over fd, which is non-blocking.
-func newOutlet(fd int, name string) *outlet {
-	return &outlet{file: os.NewFile(uintptr(fd), name), left: -1}
-}
+func newOutlet(fd int) *outlet { return &outlet{fd: fd, left: -1} }
 
+// attach moves the outlet into the poller. Read before it does not wait.
+func (o *outlet) attach(name string) { o.file = pollable(o.fd, name) }
+
+// Read waits for output once the outlet is attached. Before that it may be
+// called only after settle.
 func (o *outlet) Read(b []byte) (int, error) {
-	for {
-		if o.left == 0 {
-			return 0, io.EOF
-		}
-		if o.left > 0 {
-			b = b[:min(len(b), o.left)]
-		}
+	for o.left < 0 {
 		n, err := o.file.Read(b)
-		if o.left > 0 {
-			o.left -= n
-		}
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		if err := o.file.SetReadDeadline(time.Time{}); err != nil {
-			return 0, err
-		}
-		rc, err := o.file.SyscallConn()
-		if err != nil {
-			return 0, err
-		}
-		if err := rc.Control(func(fd uintptr) { o.left = unread(int(fd)) }); err != nil {
-			return 0, err
-		}
+		o.settle()
 	}
-}
-
-// end says that nobody who counts will write any more. Read may be running.
-func (o *outlet) end() {
-	if !o.ended.Swap(true) {
-		o.file.SetReadDeadline(time.Unix(1, 0)) // fails only if it is closed: the same outcome
+	if o.left == 0 {
+		return 0, io.EOF
 	}
-}
-
-func (o *outlet) close() { o.file.Close() }
-
-// An inlet is the writing end of a process's STDIN. It never blocks a thread:
-// the pipe is non-blocking.
-type inlet struct {
-	fd   int      // -1 once file or nobody has it
-	file *os.File // nil until a write needs to wait
-}
-
-// offer writes what the pipe takes at once. A reader that is gone is no error:
-// a process need not read its STDIN.
-func (i *inlet) offer(b []byte) (int, error) {
+	// The pipe holds that much and nobody else reads it: this cannot block.
 	for {
-		n, err := syscall.Write(i.fd, b)
-		switch err {
-		case nil:
-			return n, nil
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return 0, nil
-		case syscall.EPIPE:
-			return len(b), nil
+		n, err := syscall.Read(o.fd, b[:min(len(b), o.left)])
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return 0, os.NewSyscallError("read", err)
+		case n == 0:
+			return 0, io.EOF
 		default:
-			return 0, os.NewSyscallError("write", err)
+			o.left -= n
+			return n, nil
 		}
 	}
 }
 
-// writer returns a writer that waits until the process reads; close interrupts
-// it.
-func (i *inlet) writer() *os.File {
-	if i.file == nil {
-		i.file = os.NewFile(uintptr(i.fd), "stdin")
-		i.fd = -1
-	}
-	return i.file
+// settle fixes what is left to read. Only the reader calls it.
+func (o *outlet) settle() { o.left = unread(o.fd) }
+
+// end makes a waiting Read settle. Anybody may call it while the outlet is
+// attached.
+func (o *outlet) end() {
+	o.file.SetReadDeadline(time.Unix(1, 0)) // fails only after close
 }
 
-// close ends the process's input.
-func (i *inlet) close() {
-	switch {
-	case i.file != nil:
-		i.file.Close()
-	case i.fd >= 0:
-		syscall.Close(i.fd)
-		i.fd = -1
+func (o *outlet) close() {
+	if o.file != nil {
+		o.file.Close()
+	} else {
+		syscall.Close(o.fd)
 	}
+}
+
+// An inlet is the writing end of a process's STDIN.
+type inlet struct {
+	fd   int
+	file *os.File // the same descriptor in the poller; nil before attach
+}
+
+// attach moves the inlet into the poller, where writes wait for the process to
+// read, and close interrupts them.
+func (i *inlet) attach() { i.file = pollable(i.fd, "stdin") }
+
+// close ends the process's input. It may be called again once attached.
+func (i *inlet) close() {
+	if i.file != nil {
+		i.file.Close()
+	} else {
+		syscall.Close(i.fd)
+	}
+}
+
+// pollable hands fd to the poller, and to the file that it returns.
+func pollable(fd int, name string) *os.File {
+	syscall.SetNonblock(fd, true) // fcntl(2) has no way to fail with a descriptor that is open
+	return os.NewFile(uintptr(fd), name)
 }

@@ -5,6 +5,7 @@ package watchdog
 import (
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -26,28 +27,21 @@ func newPipe() (r, w int, err error) {
 	return fds[0], fds[1], nil
 }
 
-// exited waits for child pid to end, or with block false only looks whether it
-// has. The child stays a zombie, so that nobody else can get its pid yet.
-func exited(pid int, block bool) (bool, error) {
-	// siginfo_t has 128 bytes and starts with si_signo, which stays 0 if
-	// WNOHANG finds nothing.
-	var info [128 / 8]uint64
-	options := syscall.WEXITED | syscall.WNOWAIT
-	if !block {
-		options |= syscall.WNOHANG
-	}
+// awaitZombie waits for child pid to end. The child stays a zombie, so that
+// nobody else can get its pid yet.
+func awaitZombie(pid int) {
+	var info [128]byte // siginfo_t, which may not be missing here
 	for {
 		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, pPID, uintptr(pid),
-			uintptr(unsafe.Pointer(&info)), uintptr(options), 0, 0)
-		switch errno {
-		case 0:
-			return *(*int32)(unsafe.Pointer(&info)) != 0, nil
-		case syscall.EINTR:
-		default:
-			return false, os.NewSyscallError("waitid", errno)
+			uintptr(unsafe.Pointer(&info)), syscall.WEXITED|syscall.WNOWAIT, 0, 0)
+		if errno != syscall.EINTR {
+			return
 		}
 	}
 }
+
+// readable is never asked: there are no process descriptors.
+func readable(int, time.Duration) bool { return false }
 
 // unread returns how many bytes a pipe holds.
 func unread(fd int) int {

@@ -1,15 +1,19 @@
 package watchdog
 
 // What only Linux has: pipes that are close-on-exec from the start, process
-// descriptors, looking at an exit without taking its status.
+// descriptors.
 
 import (
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
-const pPID = 1 // P_PID of waitid(2)
+const (
+	pPID   = 1 // P_PID of waitid(2)
+	pollIn = 1 // POLLIN of poll(2)
+)
 
 // newPipe makes a pipe whose ends no other child inherits.
 func newPipe() (r, w int, err error) {
@@ -20,25 +24,30 @@ func newPipe() (r, w int, err error) {
 	return fds[0], fds[1], nil
 }
 
-// exited waits for child pid to end, or with block false only looks whether it
-// has. The child stays a zombie, so that nobody else can get its pid yet.
-func exited(pid int, block bool) (bool, error) {
-	// siginfo_t has 128 bytes and starts with si_signo, which stays 0 if
-	// WNOHANG finds nothing.
-	var info [128 / 8]uint64
-	options := syscall.WEXITED | syscall.WNOWAIT
-	if !block {
-		options |= syscall.WNOHANG
-	}
+// awaitZombie waits for child pid to end. The child stays a zombie, so that
+// nobody else can get its pid yet.
+func awaitZombie(pid int) {
 	for {
-		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, pPID, uintptr(pid),
-			uintptr(unsafe.Pointer(&info)), uintptr(options), 0, 0)
-		switch errno {
-		case 0:
-			return *(*int32)(unsafe.Pointer(&info)) != 0, nil
-		case syscall.EINTR:
-		default:
-			return false, os.NewSyscallError("waitid", errno)
+		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, pPID, uintptr(pid), 0,
+			syscall.WEXITED|syscall.WNOWAIT, 0, 0)
+		if errno != syscall.EINTR {
+			return
+		}
+	}
+}
+
+// readable waits for fd to become readable, and reports whether it has.
+func readable(fd int, wait time.Duration) bool {
+	poll := struct {
+		fd              int32
+		events, revents int16
+	}{fd: int32(fd), events: pollIn}
+	left := syscall.NsecToTimespec(int64(wait)) // ppoll(2) leaves in it what remains
+	for {
+		n, _, errno := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1,
+			uintptr(unsafe.Pointer(&left)), 0, 0, 0)
+		if errno != syscall.EINTR {
+			return errno == 0 && n == 1
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -90,6 +91,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 // serve listens until a signal or ctx ends it, and then until nothing is in
 // flight.
 func serve(ctx context.Context, h *watchdog.Handler, cfg watchdog.Config, log *slog.Logger, signals <-chan os.Signal) error {
+	if err := h.AdoptOrphans(); err != nil {
+		log.Warn("orphans of functions are not reaped", "error", err)
+	}
 	ln, err := net.Listen("tcp", ":"+strconv.Itoa(cfg.Port))
 	if err != nil {
 		return err
@@ -98,28 +102,38 @@ func serve(ctx context.Context, h *watchdog.Handler, cfg watchdog.Config, log *s
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 
-	runCtx, stopRun := context.WithCancel(context.Background())
-	defer stopRun()
+	// What goes on beside requests ends after the last of them.
+	runCtx, stopRun := context.WithCancel(context.WithoutCancel(ctx))
 	ran := make(chan error, 1)
 	go func() { ran <- h.Run(runCtx) }()
+	reapCtx, stopReaping := context.WithCancel(context.WithoutCancel(ctx))
+	var reaping sync.WaitGroup
+	reaping.Go(func() { h.ReapOrphans(reapCtx) })
 	log.Info("listening", "address", ln.Addr().String(), "mode", cfg.Mode, "command", cfg.Command[0], "version", versionLine())
 
+	var failure error
+	running := true
 	select {
 	case <-ctx.Done():
 	case s := <-signals:
 		log.Info("draining", "signal", s.String(), "interval", cfg.HealthcheckInterval)
-	case err := <-served:
-		return fmt.Errorf("serve: %w", err)
-	case err := <-ran:
-		srv.Close()
-		return err
+	case failure = <-served:
+	case failure = <-ran:
+		running = false
 	}
-	drain(h, srv, cfg.HealthcheckInterval, signals, log)
-	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-		log.Error("listener failed", "error", err)
+	if failure == nil {
+		drain(h, srv, cfg.HealthcheckInterval, signals, log)
+	} else {
+		srv.Close()
+		h.Kill()
 	}
 	stopRun()
-	return <-ran
+	if running {
+		failure = errors.Join(failure, <-ran)
+	}
+	stopReaping()
+	reaping.Wait()
+	return failure
 }
 
 // drain goes on serving for interval while unhealthy, then finishes what is in

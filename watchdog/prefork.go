@@ -1,0 +1,117 @@
+package watchdog
+
+// Processes started ahead: each waits on STDIN for the one request that it
+// will get.
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	maxSpoilt  = 5 // processes in a row that end before they are used
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = 10 * time.Second
+)
+
+// A pool keeps processes started. A nil pool has none.
+type pool struct {
+	size  int
+	start func() (*process, error)
+	log   *slog.Logger
+
+	handover chan *process // unbuffered: who receives has a process that waits
+	spoilt   atomic.Int64  // in a row
+}
+
+func newPool(size int, start func() (*process, error), log *slog.Logger) *pool {
+	return &pool{size: size, start: start, log: log, handover: make(chan *process)}
+}
+
+// take returns a process that is up, attached and unused, or nil.
+func (p *pool) take() *process {
+	if p == nil {
+		return nil
+	}
+	for {
+		select {
+		case ready := <-p.handover:
+			select {
+			case <-ready.done: // ended just now
+				p.spoil(ready)
+				continue
+			default:
+			}
+			p.spoilt.Store(0)
+			return ready
+		default:
+			return nil
+		}
+	}
+}
+
+// run keeps size processes waiting until ctx is done. It returns when all that
+// were not taken have ended.
+func (p *pool) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var slots sync.WaitGroup
+	for range p.size {
+		slots.Go(func() { p.keep(ctx, cancel) })
+	}
+	slots.Wait()
+}
+
+// keep keeps one process waiting. It calls off when preforking makes no sense.
+func (p *pool) keep(ctx context.Context, off func()) {
+	backoff := minBackoff
+	for ctx.Err() == nil {
+		ready, err := p.start()
+		if err == nil {
+			ready.attach()
+			select {
+			case p.handover <- ready:
+				backoff = minBackoff
+				continue
+			case <-ctx.Done():
+				ready.kill()
+				<-ready.done
+				ready.release()
+				return
+			case <-ready.done:
+				err = p.spoil(ready)
+			}
+		}
+		n := p.spoilt.Add(1)
+		p.log.Warn("preforked process is lost", "error", err, "in_a_row", n, "retry_in", backoff)
+		if n == maxSpoilt {
+			p.log.Warn("prefork turns itself off: processes do not wait for a request", "in_a_row", n)
+		}
+		if n >= maxSpoilt {
+			off()
+			return
+		}
+		select {
+		case <-time.After(backoff):
+			backoff = min(2*backoff, maxBackoff)
+		case <-ctx.Done():
+		}
+	}
+}
+
+// spoil does away with a process that ended before it was used, and says how.
+func (p *pool) spoil(ready *process) error {
+	<-ready.done
+	defer ready.release()
+	if ready.stderr != nil {
+		logLines(p.log, ready.stderr, "")
+	}
+	if code := exitError(ready.exitCode()); code != 0 {
+		return code
+	}
+	return errors.New("ended before it was used")
+}
