@@ -3,65 +3,47 @@ package watchdog
 // A request's body on its way into a process.
 
 import (
-	"errors"
 	"io"
 	"net/http"
-	"os"
-	"syscall"
+	"sync"
 	"time"
 )
 
-// A feeder copies the rest of a body to a process beside its output.
+// A feeder copies a body to a process beside its output.
 type feeder struct {
-	control *http.ResponseController
-	in      *inlet
-	done    chan struct{}
-	err     error // why the body could not be read; valid after done
+	in   *inlet
+	body io.Reader
+	cut  func() // interrupts a read of body
+	done chan struct{}
+	err  error // why the body could not be read; valid after done
+
+	mu      sync.Mutex
+	reading bool
+	stopped bool
 }
 
-// feed starts to copy, and calls failed if the body cannot be read to its end.
-// The caller must stop it.
-func feed(in *inlet, control *http.ResponseController, body io.Reader, failed func()) *feeder {
-	f := &feeder{control: control, in: in, done: make(chan struct{})}
+// start starts to copy, and calls failed if the body cannot be read to its
+// end. The caller must call stop.
+func (f *feeder) start(failed func()) {
+	f.done = make(chan struct{})
 	go func() {
 		defer close(f.done)
-		defer in.close()
-		if f.err = copyBody(in.file, body); f.err != nil {
+		defer f.in.close()
+		if f.err = f.copy(); f.err != nil {
 			failed()
 		}
 	}()
-	return f
 }
 
-// stop ends the copying when the process has ended. Its error says that the
-// body broke off before.
-func (f *feeder) stop() error {
-	select {
-	case <-f.done:
-		return f.err
-	default:
-	}
-	// A write that waits for the process fails, and so does a read that waits
-	// for the client. The connection cannot be used again then, but nobody
-	// asked for the rest of this body.
-	f.in.close()
-	f.control.SetReadDeadline(time.Unix(1, 0))
-	<-f.done
-	return nil
-}
-
-// copyBody returns an error if reading fails. That a process reads nothing, or
-// not all, is none.
-func copyBody(to *os.File, body io.Reader) error {
+// copy returns an error if reading fails. That a process reads nothing, or not
+// all, is none.
+func (f *feeder) copy() error {
 	buf := make([]byte, bufferSize)
 	for {
-		n, err := body.Read(buf)
+		n, err := f.read(buf)
 		if n > 0 {
-			if _, err := to.Write(buf[:n]); err != nil {
-				if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
-					return nil
-				}
-				return err
+			if _, err := f.in.file.Write(buf[:n]); err != nil {
+				return nil
 			}
 		}
 		if err == io.EOF {
@@ -71,6 +53,39 @@ func copyBody(to *os.File, body io.Reader) error {
 			return err
 		}
 	}
+}
+
+// read reads from the body, and reads EOF after stop.
+func (f *feeder) read(b []byte) (int, error) {
+	f.mu.Lock()
+	f.reading = !f.stopped
+	f.mu.Unlock()
+	if !f.reading {
+		return 0, io.EOF
+	}
+	n, err := f.body.Read(b)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reading = false
+	if f.stopped {
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// stop ends the copying when the process has ended: nobody asks for the rest
+// of the body. Its error says that the body broke off before.
+func (f *feeder) stop() error {
+	f.mu.Lock()
+	f.stopped = true
+	cut := f.reading
+	f.mu.Unlock()
+	if cut {
+		f.cut()
+	}
+	f.in.close() // a write that waits for the process fails
+	<-f.done
+	return f.err
 }
 
 // A timedReader gives each read of a body a deadline.

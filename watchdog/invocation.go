@@ -3,10 +3,8 @@ package watchdog
 // One request and its process.
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -44,13 +42,15 @@ func (i *invocation) follow(whole bool) {
 		i.p.attach()
 	}
 	var feeding *feeder
-	if i.p.stdin != nil {
-		var body io.Reader = bytes.NewReader(bytes.Clone(i.input)) // whose memory the answer uses, too
-		if !whole {
-			i.control.EnableFullDuplex() // HTTP/1 else reads the whole body before the first write
-			body = &timedReader{i.r.Body, i.control, i.h.cfg.ReadTimeout}
-		}
-		feeding = feed(i.p.stdin, i.control, body, func() { i.cancel(errGone) })
+	switch {
+	case i.p.stdin == nil:
+	case whole:
+		i.p.stdin.file.Write(i.input) // fits into the pipe; the process need not read it
+		i.p.stdin.close()
+	default:
+		i.control.EnableFullDuplex() // HTTP/1 else reads the whole body before the first write
+		feeding = &feeder{in: i.p.stdin, body: &timedReader{i.r.Body, i.control, i.h.cfg.ReadTimeout}, cut: i.cutBody}
+		feeding.start(func() { i.cancel(errGone) })
 	}
 	logged := make(chan struct{})
 	go func() {
@@ -69,6 +69,15 @@ func (i *invocation) follow(whole bool) {
 		}
 	}
 	<-logged
+}
+
+// cutBody interrupts the reading of the body. The connection cannot be used
+// again then.
+func (i *invocation) cutBody() {
+	if !i.answer.committed {
+		i.w.Header().Set("Connection", "close")
+	}
+	i.control.SetReadDeadline(time.Unix(1, 0))
 }
 
 // open makes the header of the answer.

@@ -81,6 +81,8 @@ func (l *logBuffer) String() string {
 	return l.buf.String()
 }
 
+func newTestLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
 // testConfig returns the defaults for a command, changed by settings, each
 // name=value.
 func testConfig(t testing.TB, command string, settings ...string) Config {
@@ -102,7 +104,7 @@ func testConfig(t testing.TB, command string, settings ...string) Config {
 func serve(t testing.TB, cfg Config) (string, *Handler, *logBuffer) {
 	t.Helper()
 	log := &logBuffer{}
-	h, err := New(cfg, slog.New(slog.NewTextHandler(log, nil)))
+	h, err := New(cfg, newTestLog(log))
 	if err != nil {
 		t.Fatalf("New: %v", err)
 	}
