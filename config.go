@@ -75,6 +75,13 @@ func parseConfig(args []string, getenv func(string) string, usage io.Writer) (co
 	p := settings{FlagSet: flag.NewFlagSet("gateway", flag.ContinueOnError)}
 	p.SetOutput(io.Discard)
 
+	for _, sample := range sampleFunctions {
+		f, err := parseLocalFunction(sample)
+		if err != nil {
+			return config{}, fmt.Errorf("sample function: %w", err)
+		}
+		c.functions = append(c.functions, f)
+	}
 	p.text(&c.listen, "listen", ":8080", "`address` to listen on; port 0 takes a free one, which is logged", validListen)
 	p.text(&c.provider, "provider", "local", "where functions run: `local` or swarm", oneOf("local", "swarm"))
 	p.text(&c.network, "network", "functions", "swarm: the overlay `network` whose services are functions", notEmpty)
@@ -131,22 +138,14 @@ func parseConfig(args []string, getenv func(string) string, usage io.Writer) (co
 	p.BoolVar(&c.version, "version", false, "print the version and exit")
 	p.BoolVar(&c.runHealthcheck, "run-healthcheck", false, "ask /healthz of the configured address and exit with 0 or 1")
 
-	if err := p.parse(args, getenv); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			p.SetOutput(usage)
-			fmt.Fprintln(usage, "Usage: gateway [flags]\nEach flag is also an environment variable: -upstream-timeout is upstream_timeout.")
-			p.PrintDefaults()
-		}
+	err := p.parse(args, getenv)
+	if errors.Is(err, flag.ErrHelp) {
+		p.SetOutput(usage)
+		fmt.Fprintln(usage, "Usage: gateway [flags]\nEach flag is also an environment variable: -upstream-timeout is upstream_timeout.")
+		p.PrintDefaults()
 		return config{}, err
 	}
-	for i, sample := range sampleFunctions {
-		f, err := parseLocalFunction(sample)
-		if err != nil {
-			return config{}, fmt.Errorf("sample function: %w", err)
-		}
-		c.functions = slices.Insert(c.functions, i, f)
-	}
-	return c, c.validate()
+	return c, errors.Join(err, c.validate())
 }
 
 // validate checks what settings say together.
