@@ -206,7 +206,7 @@ func (r *registry) apply(defs []definition) {
 	old := r.current.Load()
 	next := &snapshot{functions: make(map[string]*function, len(defs))}
 	var problems []string
-	labelErrors := 0
+	labelErrors, conflicts := 0, 0
 	for _, d := range defs {
 		for _, p := range d.problems {
 			problems = append(problems, fmt.Sprintf("service %s: %s", d.service, p))
@@ -216,6 +216,7 @@ func (r *registry) apply(defs []definition) {
 		}
 		if taken := next.functions[d.name]; taken != nil {
 			problems = append(problems, fmt.Sprintf("service %s: the name %q belongs to service %s, which is older", d.service, d.name, taken.definition().service))
+			conflicts++
 			continue
 		}
 		f := old.functions[d.name]
@@ -237,8 +238,10 @@ func (r *registry) apply(defs []definition) {
 	next.routes, next.alexa = routes, alexa
 	for _, c := range slices.Concat(routeClaims, alexaClaims) {
 		problems = append(problems, c.String())
+		conflicts++
 	}
 	r.report(problems)
+	r.metrics.routeProblems.Set(float64(conflicts))
 	r.current.Store(next)
 	for name, f := range old.functions {
 		if next.functions[name] == nil {
@@ -260,7 +263,6 @@ func (r *registry) report(problems []string) {
 		}
 	}
 	r.problems = known
-	r.metrics.routeProblems.Set(float64(len(known)))
 }
 
 // remove lets go of a function that no snapshot holds any more. What is in
@@ -291,6 +293,7 @@ func (r *registry) refresh(f *function) {
 // still wait for one.
 func (r *registry) lookUp(ctx context.Context, f *function) (more bool) {
 	if f.gone.Load() {
+		f.admission.release() // who came to stand in line as it was removed
 		return false
 	}
 	_, waiting := f.admission.counts()
