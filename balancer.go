@@ -21,7 +21,7 @@ type replica struct {
 	addr     string // host:port
 	inflight atomic.Int64
 	ejected  atomic.Bool
-	failures atomic.Int32 // dials in a row that failed
+	failures atomic.Int32 // times in a row that it was ejected, or 1 if it was spared
 
 	retryAt time.Time // when an ejected one is tried again; under balancer.mu
 }
@@ -104,14 +104,19 @@ func (b *balancer) update(addrs []string) (left []string) {
 }
 
 // failed notes that a replica could not be reached and leaves it alone for a
-// while, longer each time, unless it is the last one that is not.
+// while, longer each time, unless it is the last one that is not. All who were
+// dialling when it was ejected count once: they met the same failure.
 func (b *balancer) failed(r *replica, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	failures := r.failures.Add(1)
-	if !r.ejected.Load() && b.ready() <= 1 {
+	switch {
+	case r.ejected.Load() && now.Before(r.retryAt):
+		return
+	case !r.ejected.Load() && b.ready() <= 1:
+		r.failures.Store(1)
 		return
 	}
+	failures := r.failures.Add(1)
 	r.retryAt = now.Add(min(ejectFirst<<min(failures-1, 10), ejectMost))
 	r.ejected.Store(true)
 }

@@ -63,16 +63,22 @@ func TestEjectionGrowsAndSparesTheLast(t *testing.T) {
 	b := balancerOf("a", "b")
 	r := b.replicas()[0]
 	for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
-		b.failed(r, now)
+		for range 16 { // callers that dialled it at the same time
+			b.failed(r, now)
+		}
 		want *= time.Second
 		if got := b.due(now.Add(want - 1)); len(got) != 0 {
 			t.Fatalf("due before %s", want)
 		}
-		if got := b.due(now.Add(want)); len(got) != 1 || got[0] != r {
+		now = now.Add(want)
+		if got := b.due(now); len(got) != 1 || got[0] != r {
 			t.Fatalf("not due after %s", want)
 		}
 	}
-	b.failed(b.replicas()[1], now)
+	last := b.replicas()[1]
+	for range 16 {
+		b.failed(last, now)
+	}
 	if got := b.ready(); got != 1 {
 		t.Errorf("got %d ready, want 1: the last one is not ejected", got)
 	}
@@ -86,6 +92,11 @@ func TestEjectionGrowsAndSparesTheLast(t *testing.T) {
 	b.failed(r, now)
 	if got := b.due(now.Add(ejectFirst)); len(got) != 1 {
 		t.Error("an ejection after a success does not begin at the shortest")
+	}
+	b.reached(r)
+	b.failed(last, now)
+	if got := b.due(now.Add(2 * ejectFirst)); len(got) != 1 || got[0] != last {
+		t.Error("one that was spared as the last is left alone for long when it is not the last any more")
 	}
 }
 
