@@ -117,23 +117,26 @@ func (n *node) importBase(ctx context.Context) error {
 
 // importBuilder makes an image that compiles the repository's programs without
 // a network: as the base, with the Go toolchain and the modules that go.mod
-// asks for, and with what compiling them here has left in a build cache, so
-// that the build in the image is mostly linking. Whatever the cache lacks is
-// compiled, so it may be empty or old.
+// asks for. The packages of both come compiled, in a build cache that is kept
+// between runs; whatever that lacks is compiled in the image.
 func (n *node) importBuilder(ctx context.Context) error {
+	env, err := goOutput(ctx, n.lab.root, "env", "GOROOT", "GOMODCACHE", "GOVERSION")
+	if err != nil {
+		return err
+	}
+	vars := strings.Fields(string(env))
+	if len(vars) != 3 {
+		return fmt.Errorf("go env: got %q, want three paths without spaces", env)
+	}
+	goroot, modcache, version := vars[0], vars[1], vars[2]
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return fmt.Errorf("find a folder for the build cache: %w", err)
 	}
-	cache = filepath.Join(cache, "faas-e2e", "go-build")
-	if err := warmBuildCache(ctx, n.lab.root, cache); err != nil {
+	cache = filepath.Join(cache, "faas-e2e", version)
+	if err := compileOthers(ctx, n.lab.root, cache); err != nil {
 		return err
 	}
-	env, err := goOutput(ctx, n.lab.root, "env", "GOROOT", "GOMODCACHE")
-	if err != nil {
-		return err
-	}
-	goroot, modcache, _ := strings.Cut(strings.TrimSpace(string(env)), "\n")
 	modules, err := goOutput(ctx, n.lab.root, "mod", "download", "-json")
 	if err != nil {
 		return err
@@ -167,19 +170,20 @@ func (n *node) importBuilder(ctx context.Context) error {
 	})
 }
 
-// warmBuildCache compiles what the Dockerfiles compile, as they do.
-func warmBuildCache(ctx context.Context, root, cache string) error {
-	out, err := os.MkdirTemp("", "faas-e2e-")
+// compileOthers compiles what the programs import from elsewhere into a build
+// cache, as the Dockerfiles do. The programs themselves stay out: the cache
+// would grow with each change to them.
+func compileOthers(ctx context.Context, root, cache string) error {
+	list, err := goOutput(ctx, root, "list", "-deps", "-f", `{{if or .Standard (not .Module.Main)}}{{.ImportPath}}{{end}}`,
+		".", "./watchdog/fwatchdog")
 	if err != nil {
-		return fmt.Errorf("warm the build cache: %w", err)
+		return err
 	}
-	defer os.RemoveAll(out)
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w",
-		"-o", out, ".", "./watchdog/fwatchdog")
+	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-trimpath", "-buildvcs=false"}, strings.Fields(string(list))...)...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOCACHE="+cache, "GOFLAGS=")
-	if b, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("warm the build cache: %w: %s", err, b)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("compile the standard library and the modules: %w: %s", err, out)
 	}
 	return nil
 }
@@ -273,7 +277,7 @@ func (w *archive) addToolchain(goroot string) error {
 	return w.addTree(goroot, "usr/local/go", func(name string, _ bool) bool {
 		top, _, _ := strings.Cut(name, "/")
 		switch {
-		case strings.HasSuffix(name, "_test.go"), strings.HasSuffix(name, "/testdata"), strings.HasPrefix(name, "src/cmd/"):
+		case strings.HasSuffix(name, "_test.go"), strings.HasSuffix(name, "/testdata"), name == "src/cmd":
 			return false
 		case top == "bin", top == "pkg", top == "src", name == "VERSION", name == "go.env":
 			return true
