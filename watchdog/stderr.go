@@ -30,7 +30,7 @@ func logLines(log *slog.Logger, r io.Reader, callID string) {
 	}
 	for !done {
 		if len(buf) == cap(buf) {
-			grown := make([]byte, len(buf), min(4*cap(buf), maxLine))
+			grown := make([]byte, len(buf), min(4*cap(buf), maxLine+1)) // one more shows whether the line ends
 			copy(grown, buf)
 			buf = grown
 		}
@@ -46,9 +46,9 @@ func logLines(log *slog.Logger, r io.Reader, callID string) {
 			record(bytes.TrimSuffix(rest[:i], []byte{'\r'}), false)
 			rest = rest[i+1:]
 		}
-		if len(rest) == maxLine {
-			record(rest, true)
-			rest = nil
+		if len(rest) > maxLine {
+			record(rest[:maxLine], true)
+			rest = rest[maxLine:]
 		}
 		buf = append(buf[:0], rest...)
 	}

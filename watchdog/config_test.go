@@ -1,0 +1,138 @@
+package watchdog
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func getenv(settings ...string) func(string) string {
+	return func(name string) string {
+		for _, s := range settings {
+			if n, v, _ := strings.Cut(s, "="); n == name {
+				return v
+			}
+		}
+		return ""
+	}
+}
+
+func TestParseConfigDefaults(t *testing.T) {
+	got, err := ParseConfig(getenv("fprocess=cat", "TMPDIR=/somewhere"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		Command: []string{"cat"}, Mode: "fork", Port: 8080,
+		ExecTimeout: 30 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
+		HealthcheckInterval: 2 * time.Second, CGIHeaders: true, PrefixLogs: true,
+		BufferOutput: 1 << 20, UpstreamURL: "http://127.0.0.1:8082", LockFile: "/somewhere/.lock",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestParseConfigValues(t *testing.T) {
+	got, err := ParseConfig(getenv("function_process=sh -c 'a b'", "mode=streaming", "port=0", "exec_timeout=90", "read_timeout=1m30s",
+		"write_timeout=0", "healthcheck_interval=500ms", "max_inflight=7", "content_type=text/plain", "cgi_headers=false",
+		"combine_output=1", "prefix_logs=false", "buffer_output=64KiB", "prefork=4", "upstream_url=http://127.0.0.1:3000/x", "suppress_lock=true"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		Command: []string{"sh", "-c", "a b"}, Mode: "streaming", ExecTimeout: 90 * time.Second, ReadTimeout: 90 * time.Second,
+		HealthcheckInterval: 500 * time.Millisecond, MaxInflight: 7, ContentType: "text/plain", CombineOut: true,
+		BufferOutput: 64 << 10, Prefork: 4, UpstreamURL: "http://127.0.0.1:3000/x",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// Every bad setting is reported, each by its name, all at once.
+func TestParseConfigReportsAll(t *testing.T) {
+	_, err := ParseConfig(getenv("fprocess=no-such-command", "mode=x", "port=70000", "exec_timeout=-1s", "read_timeout=x",
+		"write_timeout=99999999999999999999", "healthcheck_interval=1x", "max_inflight=-1", "cgi_headers=perhaps", "combine_output=x",
+		"prefix_logs=x", "buffer_output=1XiB", "prefork=-1", "suppress_lock=x"))
+	if err == nil {
+		t.Fatal("got no error, want one")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for _, name := range []string{"fprocess", "mode", "port", "exec_timeout", "read_timeout", "write_timeout", "healthcheck_interval",
+		"max_inflight", "cgi_headers", "combine_output", "prefix_logs", "buffer_output", "prefork", "suppress_lock"} {
+		if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, name+": ") }) {
+			t.Errorf("got %q, want a line about %s", err, name)
+		}
+	}
+	if len(lines) != 14 {
+		t.Errorf("got %d lines, want 14: %q", len(lines), lines)
+	}
+}
+
+func TestParseConfigRefuses(t *testing.T) {
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.WriteFile(plain, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name     string
+		settings []string
+		want     string
+	}{
+		{"no command", nil, "fprocess: no command"},
+		{"blank command", []string{"fprocess=  "}, "fprocess: no command"},
+		{"empty word", []string{"fprocess=''"}, "fprocess: no command"},
+		{"open quote", []string{"fprocess=sh -c 'x"}, "fprocess: single quote"},
+		{"not executable", []string{"fprocess=" + plain}, "permission denied"},
+		{"prefork with variables", []string{"fprocess=cat", "prefork=1"}, "prefork: "},
+		{"prefork with cgi", []string{"fprocess=cat", "prefork=1", "cgi_headers=false", "mode=cgi"}, "prefork: mode cgi"},
+		{"upstream without a host", []string{"fprocess=cat", "mode=http", "upstream_url=http://"}, "upstream_url: "},
+		{"upstream of another scheme", []string{"fprocess=cat", "mode=http", "upstream_url=https://x"}, "upstream_url: "},
+		{"header injection", []string{"fprocess=cat", "content_type=a\nb"}, "content_type: "},
+		{"size beyond", []string{"fprocess=cat", "buffer_output=2GiB"}, "buffer_output: "},
+		{"size overflow", []string{"fprocess=cat", "buffer_output=9223372036854775807KiB"}, "buffer_output: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := ParseConfig(getenv(tt.settings...)); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// New refuses what a Go caller can get wrong.
+func TestNewRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{}, "command: "},
+		{Config{Command: []string{"cat", "a\x00"}}, "command: NUL"},
+		{Config{Command: []string{"cat"}, Mode: "x"}, "mode: "},
+		{Config{Command: []string{"cat"}, ExecTimeout: -1}, "exec_timeout: "},
+		{Config{Command: []string{"cat"}, BufferOutput: -1}, "buffer_output: "},
+		{Config{Command: []string{"cat"}, Mode: ModeHTTP}, "upstream_url: "},
+	} {
+		if _, err := New(tt.cfg, nil); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: got %v, want %q", tt.cfg, err, tt.want)
+		}
+	}
+	if _, err := New(Config{Command: []string{"cat"}}, nil); err != nil {
+		t.Errorf("a command alone: got %v, want a handler", err)
+	}
+}
+
+// A listed size is what people write; its meaning must not depend on the case.
+func TestSizes(t *testing.T) {
+	for in, want := range map[string]int{"0": 0, "5": 5, "5B": 5, "2k": 2048, "2KiB": 2048, "2kB": 2000, "1 MiB": 1 << 20, "1MB": 1e6, "1GiB": 1 << 30} {
+		s := settings{getenv: getenv("buffer_output=" + in)}
+		if got := s.size("buffer_output", -1); got != want || len(s.errs) > 0 {
+			t.Errorf("%s: got %d, %v, want %d", in, got, s.errs, want)
+		}
+	}
+}
