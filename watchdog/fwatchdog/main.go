@@ -28,6 +28,8 @@ import (
 // version is set by the linker (-X main.version=...).
 var version = ""
 
+const shutdownAttempt = 100 * time.Millisecond
+
 // Exit codes.
 const (
 	exitOK     = 0
@@ -123,6 +125,7 @@ func serve(ctx context.Context, h *watchdog.Handler, cfg watchdog.Config, log *s
 	}
 	if failure == nil {
 		drain(h, srv, cfg.HealthcheckInterval, signals, log)
+		<-served
 	} else {
 		srv.Close()
 		h.Kill()
@@ -150,7 +153,7 @@ func drain(h *watchdog.Handler, srv *http.Server, interval time.Duration, signal
 		defer close(finished)
 		select {
 		case <-timer.C:
-			srv.Shutdown(ctx) // an error says that the second signal came
+			shutdown(ctx, srv)
 		case <-ctx.Done():
 		}
 	}()
@@ -162,6 +165,20 @@ func drain(h *watchdog.Handler, srv *http.Server, interval time.Duration, signal
 		h.Kill()
 		srv.Close()
 		<-finished
+	}
+}
+
+// shutdown returns when nothing is in flight, or ctx is done. Server.Shutdown
+// looks at its connections less and less often, down to twice a second; started
+// anew, it looks often again.
+func shutdown(ctx context.Context, srv *http.Server) {
+	for ctx.Err() == nil {
+		attempt, cancel := context.WithTimeout(ctx, shutdownAttempt)
+		err := srv.Shutdown(attempt)
+		cancel()
+		if err == nil {
+			return
+		}
 	}
 }
 
