@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,10 +30,6 @@ type gateway struct {
 // waits until it is healthy. The flags are the gateway's.
 func startGateway(t testing.TB, n *node, flags ...string) *gateway {
 	t.Helper()
-	n.docker(t, append([]string{
-		"run", "--detach", "--name", "gateway", "--network", functionsNetwork, "--publish", "8080:8080",
-		"--volume", "/var/run/docker.sock:/var/run/docker.sock", gatewayImage,
-	}, flags...)...)
 	transport := &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}
 	g := &gateway{
 		node:   n,
@@ -50,6 +47,7 @@ func startGateway(t testing.TB, n *node, flags ...string) *gateway {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), readyTimeout)
 	defer cancel()
+	n.runGateway(t, ctx, flags)
 	err := poll(ctx, 50*time.Millisecond, func() bool {
 		a, err := g.call(ctx, http.MethodGet, "/healthz", nil, nil)
 		if err == nil {
@@ -64,6 +62,31 @@ func startGateway(t testing.TB, n *node, flags ...string) *gateway {
 		t.Fatalf("the gateway is not healthy: %v", err)
 	}
 	return g
+}
+
+// runGateway is the README's docker run.
+func (n *node) runGateway(t testing.TB, ctx context.Context, flags []string) {
+	t.Helper()
+	run := append([]string{
+		"run", "--detach", "--name", "gateway", "--network", functionsNetwork, "--publish", "8080:8080",
+		"--volume", "/var/run/docker.sock:/var/run/docker.sock", gatewayImage,
+	}, flags...)
+	err := poll(ctx, 500*time.Millisecond, func() bool {
+		_, err := n.tryDocker(ctx, run...)
+		if err == nil {
+			return true
+		}
+		// An engine takes a network down with the last container on it, and
+		// for that moment refuses the next one.
+		if !regexp.MustCompile(`network \w+ not found`).MatchString(err.Error()) {
+			t.Fatal(err)
+		}
+		n.docker(t, "rm", "--force", "gateway")
+		return false
+	})
+	if err != nil {
+		t.Fatalf("run the gateway: %v", err)
+	}
 }
 
 // logs runs a docker command for its output, whatever becomes of it.
