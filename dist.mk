@@ -26,12 +26,11 @@ BUILD_ARGS ?=
 images: images-here
 	@set -e; $(foreach p,$(PLATFORMS),$(foreach i,gateway fwatchdog,$(call cross,$i,$p)))
 
-# The compiler runs on this machine whatever the platform. The classic builder
-# takes what BuildKit knows from --platform as arguments.
+# The compiler runs on this machine whatever the platform. Only BuildKit writes
+# the platform into the image, which Swarm goes by.
 define cross
-docker build --platform $2 -t $(call image,$1)-$(call dashed,$2) -f $(if $(filter fwatchdog,$1),watchdog/)Dockerfile \
-  --build-arg VERSION=$(VERSION) --build-arg TARGETOS=linux --build-arg TARGETARCH=$(call arch,$2) \
-  --build-arg TARGETVARIANT=$(call variant,$2) $(BUILD_ARGS) .;
+DOCKER_BUILDKIT=1 docker build --platform $2 -t $(call image,$1)-$(call dashed,$2) -f $(if $(filter fwatchdog,$1),watchdog/)Dockerfile \
+  --build-arg VERSION=$(VERSION) $(BUILD_ARGS) .;
 endef
 
 ## images-here: every image, for this machine alone
