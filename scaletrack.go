@@ -56,8 +56,7 @@ func (t *scaleTrack) is(d definition) bool {
 // set or seen; decideAgain puts it right when the provider knows better.
 func (t *scaleTrack) look(now time.Duration, d definition, totals loadTotals, ready int, tick bool) (in scaleInput, byHand bool) {
 	if now-t.sampled > longestTick || t.d.scale.kind != d.scale.kind {
-		t.history.reset()
-		t.panicUntil = 0
+		t.forget()
 		t.idleFrom = now
 		t.startedAt = now
 	}
@@ -65,6 +64,9 @@ func (t *scaleTrack) look(now time.Duration, d definition, totals loadTotals, re
 		t.held = false // the labels are the later word
 	}
 	t.d = d
+	if now >= t.echoUntil && d.replicas != t.replicas {
+		byHand = t.found(now, d.replicas)
+	}
 
 	s := d.scale
 	in = scaleInput{
@@ -77,9 +79,6 @@ func (t *scaleTrack) look(now time.Duration, d definition, totals loadTotals, re
 	if tick {
 		t.history.record(now, totals, s.kind)
 		t.sampled = now
-	}
-	if now >= t.echoUntil && d.replicas != t.replicas {
-		byHand = t.found(now, d.replicas)
 	}
 	t.heldLoad = max(t.heldLoad, in.stable)
 	if t.held && max(in.short, in.stable) <= t.heldLoad-s.target {
@@ -101,6 +100,12 @@ func (t *scaleTrack) look(now time.Duration, d definition, totals loadTotals, re
 	return in, byHand
 }
 
+// forget starts the windows anew.
+func (t *scaleTrack) forget() {
+	t.history.reset()
+	t.panicUntil = 0
+}
+
 // found notes a number of replicas that the loop did not set, and reports
 // whether that was done by hand.
 func (t *scaleTrack) found(now time.Duration, replicas int) bool {
@@ -111,6 +116,7 @@ func (t *scaleTrack) found(now time.Duration, replicas int) bool {
 	}
 	t.held = true
 	t.heldLoad = 0
+	t.forget() // whoever set it knew that load
 	return true
 }
 
@@ -131,6 +137,9 @@ func (t *scaleTrack) applied(now time.Duration, in scaleInput, from, to int) (by
 		t.downAfter = now + stableWindow
 	case to < from:
 		t.downAfter = now + panicWindow
+	}
+	if to == 0 {
+		t.forget() // who calls next does not get what an earlier load needed
 	}
 	return byHand
 }

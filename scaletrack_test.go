@@ -169,6 +169,27 @@ func TestSetByHand(t *testing.T) {
 			t.Errorf("got %d replicas, want 4", v.d.replicas)
 		}
 	})
+	t.Run("what the load was before says nothing", func(t *testing.T) {
+		v := newVirtual(testLimits(), 1)
+		v.run(60*time.Second, steady(40))
+		v.run(time.Second, steady(0))
+		settled := len(v.changes)
+		v.byHand(1)
+		v.run(10*time.Minute, steady(0))
+		if got := v.changes[settled:]; len(got) != 0 {
+			t.Errorf("got changes %v, want none: the load had ended before", got)
+		}
+	})
+	t.Run("fewer than a load that goes on needs", func(t *testing.T) {
+		v := newVirtual(testLimits(), 1)
+		v.run(60*time.Second, steady(40))
+		v.byHand(1)
+		set := v.now
+		v.run(60*time.Second, steady(40))
+		if at := v.reached(4, set); at < 0 || at-set > 2*time.Second {
+			t.Errorf("got 4 replicas %v later, want within 2s", at-set)
+		}
+	})
 	t.Run("let go once a load has come and gone", func(t *testing.T) {
 		v := newVirtual(testLimits(), 1)
 		v.run(60*time.Second, steady(0))
@@ -256,6 +277,24 @@ func TestScaleToZeroAndBack(t *testing.T) {
 	v.run(time.Hour, steady(1))
 	if v.d.replicas != 1 {
 		t.Errorf("with one request in flight for an hour: got %d replicas, want 1", v.d.replicas)
+	}
+}
+
+// A function that went to zero starts from what its callers need then: the
+// stable window may still hold a load from before.
+func TestLoadBeforeZeroIsForgotten(t *testing.T) {
+	limits := testLimits()
+	limits.zero, limits.zeroDuration = true, 5*time.Second
+	v := newVirtual(limits, 1)
+	v.run(60*time.Second, steady(80))
+	v.run(10*time.Second, steady(0))
+	if v.d.replicas != 0 {
+		t.Fatalf("got %d replicas after idling, want none", v.d.replicas)
+	}
+	called := len(v.changes)
+	v.run(60*time.Second, steady(2))
+	if got := v.changes[called:]; len(got) != 1 || got[0].to != 1 {
+		t.Errorf("got changes %v for two callers, want one, to 1", got)
 	}
 }
 
