@@ -11,6 +11,12 @@ const (
 	// window: far enough that the noise of a steady load stays below.
 	panicRatio = 1.2
 
+	// startAlone is how long a function's first replica has the machines to
+	// itself: others that start beside it on the same ones delay it, and with
+	// it the first answer. A start that takes longer is not Swarm's, but the
+	// image's, and those who wait do not wait for one start after another.
+	startAlone = 3 * time.Second
+
 	// stuckAfter is how long a function may have replicas wanted and none
 	// ready before its load no longer asks for more of them: an image that
 	// cannot start does not start better twenty times.
@@ -45,6 +51,7 @@ type scaleInput struct {
 	panicking bool // a surge showed within the last stable window
 	settled   bool // the windows are full and no step down was just made
 	held      bool // somebody set replicas by hand, and the load is as it was
+	alone     bool // the first replica starts: no others for startAlone
 	stuck     bool // no replica got ready within stuckAfter
 }
 
@@ -101,7 +108,7 @@ func decide(in scaleInput) decision {
 	}
 
 	keep.panic = in.short > panicRatio*s.target*float64(in.replicas)
-	if !in.stuck {
+	if !in.alone && !in.stuck {
 		up := decision{replicas: in.replicas}
 		ask := func(load float64, reason string, window time.Duration) {
 			// A minimum is no load: compare before it raises the number.

@@ -34,6 +34,9 @@ func TestDecide(t *testing.T) {
 			with(calm(3, 2), func(in *scaleInput) { in.short, in.surge, in.panicking = 30.5, 31, true }), 4, reasonPanic},
 		{"at most the maximum", calm(1, 5000), 20, reasonLoad},
 		{"already at the maximum", calm(20, 5000), 20, reasonNone},
+		{"the first replica starts", with(calm(1, 40), func(in *scaleInput) { in.alone = true }), 1, reasonNone},
+		{"the first replica starts below the minimum",
+			with(calm(1, 40), func(in *scaleInput) { in.alone, in.limits.min = true, 2 }), 2, reasonLimits},
 		{"no replica gets ready", with(calm(1, 40), func(in *scaleInput) { in.stuck = true }), 1, reasonNone},
 
 		{"half of it at most", calm(20, 15), 10, reasonCalm},

@@ -96,7 +96,9 @@ func (t *scaleTrack) look(now time.Duration, d definition, totals loadTotals, re
 	in.panicking = now < t.panicUntil
 	in.settled = now >= t.downAfter && t.history.full(now)
 	in.held = t.held
-	in.stuck = now-t.startedAt > stuckAfter
+	none := ready == 0 && t.replicas > 0
+	in.alone = none && now-t.startedAt <= startAlone
+	in.stuck = none && now-t.startedAt > stuckAfter
 	return in, byHand
 }
 

@@ -298,6 +298,41 @@ func TestLoadBeforeZeroIsForgotten(t *testing.T) {
 	}
 }
 
+func TestFirstReplicaStartsAlone(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		start   time.Duration // of the first replica
+		soonest time.Duration // that others are ordered, after the callers came
+		latest  time.Duration
+	}{
+		{"as quick as Swarm", time.Second, time.Second, time.Second + 2*scaleTick},
+		{"a slow image", 8 * time.Second, startAlone, startAlone + 2*scaleTick},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := newVirtual(testLimits(), 0)
+			v.run(30*time.Second, steady(0))
+			called := v.now
+			v.ready = func() int {
+				if v.now < called+tt.start {
+					return 0
+				}
+				return 1
+			}
+			v.run(scaleTick, steady(1)) // one is the first to come
+			v.run(20*time.Second, steady(200))
+			if len(v.changes) < 2 || v.changes[0].at != called || v.changes[0].to != 1 {
+				t.Fatalf("got changes %v, want one replica at once, and others", v.changes)
+			}
+			if after := v.changes[1].at - called; after < tt.soonest || after > tt.latest {
+				t.Errorf("others ordered after %v, want between %v and %v", after, tt.soonest, tt.latest)
+			}
+			if v.d.replicas != 20 {
+				t.Errorf("got %d replicas in the end, want 20", v.d.replicas)
+			}
+		})
+	}
+}
+
 func TestReplicasOfABurstFromZeroStayForAWindow(t *testing.T) {
 	limits := testLimits()
 	limits.zero = true
