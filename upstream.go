@@ -90,9 +90,9 @@ type upstream struct {
 func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	inv := invocationOf(ctx)
-	body := &replayBody{src: req.Body}
-	if req.Body == nil {
-		body = nil
+	var body *replayBody
+	if req.Body != nil {
+		body = &replayBody{src: req.Body}
 	}
 	tried := inv.tried[:0]
 	var vain time.Time // since when no replica accepts a connection
