@@ -86,6 +86,12 @@ type transportLimits struct {
 	idle        int           // idle connections in all
 	idleTimeout time.Duration // an idle connection is closed after half to all of it; 0: never
 	head        int           // bytes of one response's status line and headers, or trailers
+
+	// unacked is how long a replica may leave what was sent to it, or
+	// keep-alive probes, without an acknowledgement; 0: the system's limit.
+	// It holds while no more than maxSentWhole has been sent, which a
+	// replica acknowledges even if it reads nothing.
+	unacked time.Duration
 }
 
 // A directTransport is safe for concurrent use. It starts no goroutine that
@@ -260,6 +266,7 @@ func (x *exchange) send(out []byte) error {
 		_, err := x.br.Peek(1)
 		return err
 	}
+	x.conn.limitUnacked(0) // the replica may take its time to read so much
 	if err := x.conn.flush(); err != nil {
 		return err
 	}
@@ -308,6 +315,7 @@ func (x *exchange) deliver() error {
 		if !x.stopWatch() {
 			return x.ctx.Err()
 		}
+		x.conn.limitUnacked(0)
 		x.resp.Body = &switchedConn{br: x.br, conn: x.conn}
 		return nil
 	}

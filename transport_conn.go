@@ -26,6 +26,8 @@ type directConn struct {
 	raw    syscall.RawConn // nil if the connection is not a socket
 	closed atomic.Bool
 
+	unacked time.Duration // as limitUnacked has set it
+
 	reused bool
 	sent   int     // bytes of the request's head, and of a body sent with it
 	upload *upload // of the exchange, if its request's body is streamed
@@ -56,7 +58,17 @@ func newDirectConn(conn net.Conn, t *directTransport, pool *connPool) *directCon
 		}
 	}
 	t.open.Add(1)
+	c.limitUnacked(t.limits.unacked)
 	return c
+}
+
+// limitUnacked is the function of that name, and does nothing if the limit is d
+// already. Without the limit a silent peer is found later, so that a failure
+// to set it is no reason not to use the connection.
+func (c *directConn) limitUnacked(d time.Duration) {
+	if c.raw != nil && c.unacked != d && limitUnacked(c.raw, d) == nil {
+		c.unacked = d
+	}
 }
 
 // begin starts an exchange: the next read or flush sends out first.
@@ -206,6 +218,7 @@ func (t *directTransport) getConn(ctx context.Context, addr string) (*directConn
 // putConn keeps c for another request, or closes it where there is no room.
 func (t *directTransport) putConn(c *directConn) {
 	c.out, c.upload = nil, nil
+	c.limitUnacked(t.limits.unacked)
 	if t.idle.Add(1) > int64(t.limits.idle) || !c.pool.put(c) {
 		t.idle.Add(-1)
 		c.close()

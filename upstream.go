@@ -24,6 +24,7 @@ const (
 	maxIdle            = 4096             // in all
 	maxAnswerHead      = 1 << 20          // bytes of a function's status line and headers
 	replicaIdleTimeout = 90 * time.Second // less than a function's server keeps them, mostly
+	unackedTimeout     = 2 * time.Second  // of a replica's machine, not of its process
 )
 
 // newDialer makes connections to replicas. Keep-alive probes find out within
@@ -60,6 +61,7 @@ func newTransport(kind string, dial dialFunc) replicaTransport {
 		idle:        maxIdle,
 		idleTimeout: replicaIdleTimeout,
 		head:        maxAnswerHead,
+		unacked:     unackedTimeout,
 	})
 }
 

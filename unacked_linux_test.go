@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// testUnacked is more than the system's shortest retransmission time (200 ms).
+const testUnacked = 300 * time.Millisecond
+
+// deafen makes the connection drop what arrives, acknowledgements of keep-alive
+// included, as if its machine had been cut off.
+func deafen(t *testing.T, c net.Conn) {
+	t.Helper()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lost := raw.Control(func(fd uintptr) {
+		//lint:ignore SA1019 one instruction is not worth another module
+		err = syscall.AttachLsf(int(fd), []syscall.SockFilter{{Code: syscall.BPF_RET | syscall.BPF_K, K: 0}})
+	}); lost != nil || err != nil {
+		t.Fatalf("attach a filter: %v, %v", lost, err)
+	}
+}
+
+// unackedOf reads the limit that a connection has.
+func unackedOf(t *testing.T, c *directConn) time.Duration {
+	t.Helper()
+	var ms int
+	var err error
+	if lost := c.raw.Control(func(fd uintptr) { ms, err = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout) }); lost != nil || err != nil {
+		t.Fatalf("read the limit: %v, %v", lost, err)
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+func newUnackedTransport(t *testing.T) *directTransport {
+	rt := newDirectTransport(newDialer().DialContext, transportLimits{idlePerAddr: 8, idle: 8, head: 1 << 20, unacked: testUnacked})
+	t.Cleanup(rt.CloseIdleConnections)
+	return rt
+}
+
+func postTo(t *testing.T, rt *directTransport, addr string, body io.Reader) (string, error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+addr+"/", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(answer), nil
+}
+
+// A request that went to a machine which had just been cut off waits neither
+// for its own limit nor for the system's.
+func TestTransportGivesUpASilentReplica(t *testing.T) {
+	addr := startScriptedReplica(t, func(n int64, c net.Conn) {
+		r := bufio.NewReader(c)
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, req.Body)
+			if n == 1 {
+				deafen(t, c)
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			if n == 1 {
+				<-t.Context().Done()
+				return
+			}
+		}
+	})
+	rt := newUnackedTransport(t)
+	if got, err := postTo(t, rt, addr, strings.NewReader("one")); got != "ok" || err != nil {
+		t.Fatalf("got %q, error %v, want ok", got, err)
+	}
+	_, err := postTo(t, rt, addr, strings.NewReader("two"))
+	wantAttempt(t, err, stageSent, syscall.ETIMEDOUT)
+	if !lost(err) {
+		t.Errorf("got %v, want an error that ejects the replica", err)
+	}
+	if got, err := postTo(t, rt, addr, strings.NewReader("three")); got != "ok" || err != nil {
+		t.Errorf("on a new connection: got %q, error %v, want ok", got, err)
+	}
+}
+
+// A function that leaves a large body unread for longer than the limit is
+// slow, not lost. The connection is fit for small requests afterwards.
+func TestTransportLeavesASlowReaderAlone(t *testing.T) {
+	addr := startScriptedReplica(t, func(_ int64, c net.Conn) {
+		r := bufio.NewReader(c)
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			if req.ContentLength > maxSentWhole {
+				time.Sleep(4 * testUnacked) // the case itself: the body does not fit into buffers
+			}
+			io.Copy(io.Discard, req.Body)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	rt := newUnackedTransport(t)
+	for _, size := range []int{100, 16 << 20, 100} {
+		if got, err := postTo(t, rt, addr, bytes.NewReader(make([]byte, size))); got != "ok" || err != nil {
+			t.Fatalf("%d bytes: got %q, error %v, want ok", size, got, err)
+		}
+		c := rt.pool(addr).take()
+		if c == nil {
+			t.Fatalf("%d bytes: got no idle connection, want the one that was used", size)
+		}
+		if got := unackedOf(t, c); got != testUnacked {
+			t.Errorf("%d bytes: got limit %v on the idle connection, want %v", size, got, testUnacked)
+		}
+		rt.putConn(c)
+	}
+	if open, _ := rt.stats(); open != 1 {
+		t.Errorf("got %d connections, want one for all", open)
+	}
+}
+
+// What is sent after a switch of protocols has no bound.
+func TestTransportUnlimitsASwitchedConnection(t *testing.T) {
+	addr := startScriptedReplica(t, func(_ int64, c net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			io.Copy(io.Discard, c)
+		}
+	})
+	rt := newUnackedTransport(t)
+	req := newGet(t, t.Context(), addr)
+	req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"x"}}
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got := unackedOf(t, resp.Body.(*switchedConn).conn); got != 0 {
+		t.Errorf("got limit %v, want none", got)
+	}
+}

@@ -1,0 +1,13 @@
+//go:build !linux
+
+package main
+
+// Where silent peers are given up by the system's own limits.
+
+import (
+	"syscall"
+	"time"
+)
+
+// limitUnacked does nothing here.
+func limitUnacked(syscall.RawConn, time.Duration) error { return nil }
