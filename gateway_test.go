@@ -303,6 +303,7 @@ func TestInvocationOutcomes(t *testing.T) {
 	p.set("teapot", nil, startReplica(t, func(w http.ResponseWriter, r *http.Request) { http.Error(w, "short and stout", http.StatusTeapot) }))
 	p.set("refused", nil, closedAddr(t))
 	base := startGateway(t, p, "-queue-timeout", "100ms")
+	awaitMetric(t, base, `gateway_service_count{function_name="refused"} 1`)
 	for _, c := range []struct {
 		function string
 		status   int
@@ -330,6 +331,19 @@ func TestInvocationOutcomes(t *testing.T) {
 				t.Error("no X-Call-Id")
 			}
 		})
+	}
+}
+
+// awaitMetric waits until the gateway shows a line among its metrics.
+func awaitMetric(t *testing.T, base, line string) {
+	t.Helper()
+	for {
+		if _, text := call(t, "GET", base+"/metrics", ""); strings.Contains(text, line+"\n") {
+			return
+		}
+		if sleep(t.Context(), 10*time.Millisecond) != nil {
+			t.Fatalf("metrics never had %s", line)
+		}
 	}
 }
 
