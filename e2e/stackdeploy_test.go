@@ -44,7 +44,7 @@ func (l *lab) prepareStack(t *testing.T) {
 		program string
 	}{
 		{prometheusImage, []string{`ENTRYPOINT ["` + prometheus + `"]`}, prometheus},
-		{grafanaImage, []string{`CMD ["httpd", "-f", "-p", "3000", "-h", "/etc/grafana"]`}, ""},
+		{grafanaImage, []string{`CMD ["sh", "-c", "trap 'exit 0' TERM; httpd -f -p 3000 -h /etc/grafana & wait"]`}, ""},
 		{nodeImage, nil, node},
 	} {
 		err := n.importImage(t.Context(), i.image, i.changes, func(w *archive) error {
