@@ -66,8 +66,7 @@ CGO_ENABLED=0 GOOS=linux GOARCH=$(call arch,$3) GOAMD64=v1 GOARM=$(patsubst v%,%
   go build -trimpath -ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o $(DIST)/$1-linux-$(call dashed,$3) $2;
 endef
 
-## dist-check: builds dist twice, the second time in another folder with an
-## empty cache, and fails if a byte differs
+## dist-check: dist, and again in another folder with an empty cache; fails if a byte differs
 dist-check: dist
 	@set -e; tmp=$$(mktemp -d); trap 'chmod -R u+w "$$tmp"; rm -rf "$$tmp"' EXIT; \
 	mkdir $$tmp/copy; tar -c --exclude=./dist . | tar -x -C $$tmp/copy; \
