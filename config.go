@@ -271,7 +271,7 @@ func (p *settings) truth(v *bool, name, usage string) {
 // parseDuration takes a Go duration or whole seconds, not below 0.
 func parseDuration(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
-	if seconds, e := strconv.Atoi(s); e == nil && seconds <= int(time.Duration(1<<63-1)/time.Second) {
+	if seconds, e := strconv.Atoi(s); e == nil && int64(seconds) <= int64(time.Duration(1<<63-1)/time.Second) {
 		d, err = time.Duration(seconds)*time.Second, nil
 	}
 	if err != nil || d < 0 {
