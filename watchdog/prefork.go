@@ -13,7 +13,12 @@ import (
 )
 
 const (
-	maxSpoilt  = 5 // processes in a row that end before they are used
+	maxSpoilt = 5 // processes in a row that end before they are used
+
+	// A process is replaced when it has ended, or so long after it was used:
+	// starting another one at once would take the processor from it.
+	replaceDelay = 50 * time.Millisecond
+
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 10 * time.Second
 )
@@ -76,6 +81,7 @@ func (p *pool) keep(ctx context.Context, off func()) {
 			select {
 			case p.handover <- ready:
 				backoff = minBackoff
+				pause(ctx, ready.done, replaceDelay)
 				continue
 			case <-ctx.Done():
 				ready.kill()
@@ -95,11 +101,19 @@ func (p *pool) keep(ctx context.Context, off func()) {
 			off()
 			return
 		}
-		select {
-		case <-time.After(backoff):
-			backoff = min(2*backoff, maxBackoff)
-		case <-ctx.Done():
-		}
+		pause(ctx, nil, backoff)
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// pause waits until done is closed, d has passed or ctx is done.
+func pause(ctx context.Context, done <-chan struct{}, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

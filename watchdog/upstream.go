@@ -178,11 +178,8 @@ func (u *upstream) run(ctx context.Context) {
 			backoff = minBackoff
 		}
 		u.h.log.Error("process is lost", "error", err, "after", time.Since(started), "retry_in", backoff)
-		select {
-		case <-time.After(backoff):
-			backoff = min(2*backoff, maxBackoff)
-		case <-ctx.Done():
-		}
+		pause(ctx, nil, backoff)
+		backoff = min(2*backoff, maxBackoff)
 	}
 }
 
@@ -228,12 +225,13 @@ func (u *upstream) awaitAccept(ctx context.Context, ended <-chan struct{}) bool 
 			c.Close()
 			return true
 		}
+		pause(ctx, ended, probeInterval)
 		select {
-		case <-time.After(probeInterval):
 		case <-ended:
 			return false
 		case <-ctx.Done():
 			return false
+		default:
 		}
 	}
 }
