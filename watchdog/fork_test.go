@@ -267,7 +267,7 @@ func TestStreamingDuplex(t *testing.T) {
 // A body that breaks off ends the process: it must not answer for half of it.
 func TestBrokenBody(t *testing.T) {
 	w := newWitness(t)
-	url, _, log := serve(t, testConfig(t, `sh -c 'exec 9>`+w.path+`; echo up >&9; cat >/dev/null; sleep 60'`))
+	url, _, _ := serve(t, testConfig(t, `sh -c 'exec 9>`+w.path+`; echo up >&9; cat >/dev/null; sleep 60'`))
 	r, body := io.Pipe()
 	req, _ := http.NewRequest("POST", url, r)
 	done := make(chan error, 1)
@@ -284,7 +284,6 @@ func TestBrokenBody(t *testing.T) {
 		t.Error("got an answer, want an error")
 	}
 	w.wantGone(t)
-	_ = log
 }
 
 // A client that stalls in the middle of its body is waited for read_timeout.
@@ -308,6 +307,21 @@ func TestStalledBody(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A client that takes nothing is waited for write_timeout; then the process
+// ends.
+func TestStalledReader(t *testing.T) {
+	w := newWitness(t)
+	url, _, _ := serve(t, testConfig(t, `sh -c 'exec 9>`+w.path+`; echo up >&9; yes'`, "write_timeout=100ms", "exec_timeout=0"))
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	w.wantSeen(t)
+	w.wantGone(t)
 }
 
 func TestMaxInflight(t *testing.T) {
@@ -343,8 +357,6 @@ func TestMaxInflight(t *testing.T) {
 	}
 }
 
-// The limit counts from the request: a body that takes longer to arrive than
-// the function may run does not use it up before there is a process.
 func TestExpectContinue(t *testing.T) {
 	url, _, _ := serve(t, testConfig(t, "cat"))
 	client := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Minute}}

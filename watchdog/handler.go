@@ -144,7 +144,7 @@ func refuse(w http.ResponseWriter, status int, text string) {
 // What ends an invocation before its process does: the cause of its context.
 var (
 	errLimit = errors.New("limit reached")
-	errGone  = errors.New("the client went away")
+	errGone  = errors.New("the client went away, or the watchdog ends")
 )
 
 // limited returns the context of one invocation, and its limit: exec_timeout,

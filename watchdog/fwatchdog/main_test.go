@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,6 +45,17 @@ func TestRunExitCodes(t *testing.T) {
 				t.Errorf("got exit code %d, %q, %q, want %d, %q, %q", code, stdout.String(), stderr.String(), tt.code, tt.stdout, tt.stderr)
 			}
 		})
+	}
+}
+
+// Function images hold nothing but what the standard library brings.
+func TestStandardLibraryOnly(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Fields(string(out)); !slices.Equal(got, []string{"faas/watchdog", "faas/watchdog/fwatchdog"}) {
+		t.Errorf("got dependencies %q, want this project's own", got)
 	}
 }
 
