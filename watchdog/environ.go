@@ -45,18 +45,21 @@ func requestEnviron(base []string, r *http.Request) ([]string, error) {
 }
 
 // appendHeaders appends a variable per header to env: prefix, and the name as
-// rename has it, with - as _; a header that rename refuses is left out. Each
-// variable comes up once, so that a caller cannot shadow another's header: of
+// rename has it, with - as _; a header that rename refuses is left out, and so
+// is one whose name net/http would not have let through. Each variable comes up once, so that a caller cannot shadow another's header: of
 // two that differ in - and _ alone the one spelled with - wins. What env holds
 // from index own on must have no NUL byte.
 func appendHeaders(env []string, own int, h http.Header, prefix string, rename func(string) (string, bool)) ([]string, error) {
 	var underscored []string
 	for name, values := range h {
+		if !validFieldName(name) {
+			continue
+		}
 		if strings.IndexByte(name, '_') >= 0 {
 			underscored = append(underscored, name)
 			continue
 		}
-		if key, ok := rename(name); ok && name != "" && strings.IndexByte(name, '=') < 0 {
+		if key, ok := rename(name); ok {
 			env = append(env, prefix+strings.ReplaceAll(key, "-", "_")+"="+joinValues(name, values))
 		}
 	}
@@ -65,7 +68,7 @@ func appendHeaders(env []string, own int, h http.Header, prefix string, rename f
 	for _, name := range underscored {
 		dashed := textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
 		key, ok := rename(dashed)
-		if _, exists := h[dashed]; exists || !ok || taken[dashed] || strings.IndexByte(name, '=') >= 0 {
+		if _, exists := h[dashed]; exists || !ok || taken[dashed] {
 			continue
 		}
 		taken[dashed] = true
