@@ -37,6 +37,10 @@ const (
 	maxHeaderLen     = 64 << 10 // bytes of a request's head; more is 431
 	maxCallIDLen     = 128
 	statusClientGone = 499 // counted, never sent: the caller went away
+
+	// bodyLinger is how long a request that has its answer may go on sending
+	// its body. Then its connection is closed.
+	bodyLinger = 500 * time.Millisecond
 )
 
 // A gateway is the http.Handler of everything that comes in.
@@ -89,6 +93,9 @@ type invocation struct {
 	tried    [4]*replica
 	code     int // answered, or about to be
 	err      error
+
+	body      *replayBody // the request's, once it is sent on; nil for none
+	bodyEnded func()      // told when all of it has been read; may be nil
 }
 
 type invocationKey struct{}
@@ -105,13 +112,28 @@ func (inv *invocation) release() {
 	}
 }
 
+// unread reports whether a part of the request's body has not been read.
+func (inv *invocation) unread(r *http.Request) bool {
+	return r.Body != http.NoBody && (inv.body == nil || !inv.body.ended.Load())
+}
+
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Body != http.NoBody {
+		// net/http reads what is left of a small body before it sends a
+		// refusal. An invocation gets more time.
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyLinger))
+	}
 	if g.draining.Load() {
 		w.Header().Set("Connection", "close") // so that nobody is cut off at the end
 	}
 	if len(r.RequestURI) > maxURLLen {
 		g.requests[viaNone]()
 		refuse(w, http.StatusRequestURITooLong, fmt.Sprintf("the URL is longer than %d bytes", maxURLLen))
+		return
+	}
+	if r.URL.RawQuery != "" && !isTarget(r.URL.RawQuery) { // HTTP/2 has no request line to break
+		g.requests[viaNone]()
+		refuse(w, http.StatusBadRequest, "the URL has a space or a control character in its query")
 		return
 	}
 	// ServeMux would clean the path and redirect; a function sees its path as
@@ -126,6 +148,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.healthz(w)
 	case path == "/metrics", path == "/metrics/":
 		g.requests[viaSystem]()
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(g.config.upstreamTimeout)) // few may ask at once
 		g.metricsHandler.ServeHTTP(w, r)
 	case reservedPath(r.URL.Path) != nil:
 		g.requests[viaNone]()
@@ -261,20 +284,24 @@ func (g *gateway) invoke(w http.ResponseWriter, r *http.Request, inv *invocation
 		return
 	}
 	// A caller that sends or reads slowly costs itself the limit, and no more.
-	// A moment later than the context, so that the 504 can still be written.
+	// Writing ends a moment later than the context, for the 504.
 	control := http.NewResponseController(w)
 	control.EnableFullDuplex() // a function may answer while it reads
-	control.SetReadDeadline(inv.deadline.Add(time.Second))
-	control.SetWriteDeadline(inv.deadline.Add(time.Second))
+	late := inv.deadline.Add(time.Second)
+	control.SetWriteDeadline(late)
+	if r.Body == http.NoBody {
+		control.SetReadDeadline(late)
+	} else {
+		// Reading the body ends with the context, or just behind it: net/http
+		// takes a deadline that passes for a caller that goes away.
+		control.SetReadDeadline(inv.deadline.Add(50 * time.Millisecond))
+		inv.bodyEnded = func() { control.SetReadDeadline(late) }
+	}
 	ctx, cancel := context.WithDeadline(context.WithValue(r.Context(), invocationKey{}, inv), inv.deadline)
 	defer func() {
 		// ReverseProxy panics with http.ErrAbortHandler when the answer broke
 		// off after its headers.
 		broke := recover()
-		// With full duplex net/http panics if it finds a body still unread
-		// after its handler has returned: it then reads while it waits for
-		// the next request.
-		r.Body.Close()
 		now := time.Now()
 		f.admission.leave(now)
 		inv.release()
@@ -284,6 +311,17 @@ func (g *gateway) invoke(w http.ResponseWriter, r *http.Request, inv *invocation
 		cancel()
 		f.metrics.ended(inv.code, now.Sub(inv.start))
 		g.logAccess(r, inv, now)
+		if inv.unread(r) {
+			// The answer does not wait for a caller that is still sending.
+			if broke == nil {
+				control.Flush()
+			}
+			control.SetReadDeadline(now.Add(bodyLinger))
+		}
+		// With full duplex net/http panics if it finds a body still unread
+		// after its handler has returned: it then reads while it waits for
+		// the next request.
+		r.Body.Close()
 		if broke != nil {
 			panic(broke)
 		}
@@ -315,10 +353,11 @@ func (g *gateway) rewrite(pr *httputil.ProxyRequest) {
 	out.URL.RawQuery = pr.In.URL.RawQuery
 	out.Trailer = pr.In.Trailer // filled in when the body has been read; a clone stays empty
 	h := out.Header
+	delete(h, "Expect") // the caller was told to go on when its body was read
 	dropRouteHeaders(h)
 	inv.route.setHeaders(h)
 	g.forward.set(h, pr.In)
-	values := &[3]string{inv.callID, strconv.FormatInt(inv.start.UnixNano(), 10), time.Until(inv.deadline).Round(time.Microsecond).String()}
+	values := &[3]string{inv.callID, strconv.FormatInt(inv.start.UnixNano(), 10), inv.timeLeft()}
 	h["X-Call-Id"] = values[0:1:1]
 	h["X-Start-Time"] = values[1:2:2]
 	h["X-Timeout"] = values[2:3:3]
@@ -332,7 +371,16 @@ func (g *gateway) answered(resp *http.Response) error {
 	resp.Header["X-Call-Id"] = values[0:1:1]
 	resp.Header["X-Start-Time"] = values[1:2:2]
 	resp.Header["X-Duration-Seconds"] = values[2:3:3]
+	// What is left of a body must never be read as the next request.
+	if inv.body != nil && !inv.body.ended.Load() && resp.Request.ProtoMajor == 1 {
+		resp.Header["Connection"] = []string{"close"}
+	}
 	return nil
+}
+
+// timeLeft is what the function is told in X-Timeout.
+func (inv *invocation) timeLeft() string {
+	return time.Until(inv.deadline).Round(time.Microsecond).String()
 }
 
 func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', 6, 64) }
@@ -347,6 +395,9 @@ func (g *gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 		panic(http.ErrAbortHandler) // returning would answer with an empty 200
 	}
 	h := w.Header()
+	if inv.unread(r) && r.ProtoMajor == 1 {
+		h.Set("Connection", "close")
+	}
 	h.Set("X-Call-Id", inv.callID)
 	h.Set("X-Start-Time", strconv.FormatInt(inv.start.UnixNano(), 10))
 	h.Set("X-Duration-Seconds", seconds(time.Since(inv.start)))

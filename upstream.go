@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -94,8 +95,9 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	inv := invocationOf(ctx)
 	var body *replayBody
 	if req.Body != nil {
-		body = &replayBody{src: req.Body}
+		body = &replayBody{src: req.Body, atEnd: inv.bodyEnded}
 	}
+	inv.body = body
 	tried := inv.tried[:0]
 	var vain time.Time // since when no replica accepts a connection
 	pause := 25 * time.Millisecond
@@ -111,6 +113,7 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 			case len(inv.f.balancer.replicas()) == 0:
 				err = u.await(ctx, inv.f)
 				vain = time.Time{}
+				req.Header["X-Timeout"] = []string{inv.timeLeft()} // less than it was
 			case time.Since(vain) > connectBudget:
 				err = errUnreachable
 			default:
@@ -228,6 +231,9 @@ type replayBody struct {
 	src  io.ReadCloser
 	kept []byte
 	over bool // more was read than is kept
+
+	atEnd func() // called when its end has been read; may be nil
+	ended atomic.Bool
 }
 
 // rewindable reports whether open gives the whole body. No body is.
@@ -258,6 +264,9 @@ func (r *replayReader) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := b.src.Read(p)
+	if err == io.EOF && !b.ended.Swap(true) && b.atEnd != nil {
+		b.atEnd()
+	}
 	switch {
 	case b.over:
 	case len(b.kept)+n <= replayLimit:
