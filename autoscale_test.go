@@ -261,7 +261,7 @@ func TestAutoscalerWakesAtOnce(t *testing.T) {
 		s.wake("nobody")
 		called := w.now()
 		synctest.Wait()
-		w.expect(t, "f", 3)
+		w.expect(t, "f", 1)
 		if calls := w.callsOf("f"); len(calls) != 1 || calls[0] != called {
 			t.Errorf("got calls at %v, want one at %v", calls, called)
 		}

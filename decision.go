@@ -100,8 +100,7 @@ func decide(in scaleInput) decision {
 		if in.inFlight == 0 {
 			return keep
 		}
-		asked := max(now, in.surge)
-		return decision{replicas: within(asked), reason: reasonWake, load: asked}
+		return decision{replicas: s.floor(), reason: reasonWake, load: max(now, in.surge)}
 	}
 	if s.zero && in.inFlight == 0 && in.idle >= s.zeroDuration {
 		return decision{reason: reasonIdle, window: s.zeroDuration}

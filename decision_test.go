@@ -77,10 +77,8 @@ func TestDecide(t *testing.T) {
 			with(calm(0, 0), func(in *scaleInput) { in.limits.min = 3 }), 0, reasonNone},
 		{"at zero by hand, and called",
 			with(calm(0, 0), func(in *scaleInput) { in.inFlight, in.held = 1, true }), 1, reasonWake},
-		{"from zero for many callers",
-			with(calm(0, 0), func(in *scaleInput) { in.inFlight = 35 }), 4, reasonWake},
-		{"from zero at most to the maximum",
-			with(calm(0, 0), func(in *scaleInput) { in.inFlight = 2000 }), 20, reasonWake},
+		{"from zero for many callers: one starts alone",
+			with(calm(0, 0), func(in *scaleInput) { in.inFlight = 2000 }), 1, reasonWake},
 		{"from zero to the minimum",
 			with(calm(0, 0), func(in *scaleInput) { in.inFlight, in.limits.min = 1, 2 }), 2, reasonWake},
 
@@ -94,7 +92,7 @@ func TestDecide(t *testing.T) {
 			with(calm(2, 5), func(in *scaleInput) { in.limits.kind, in.inFlight = scaleRPS, 90 }), 1, reasonCalm},
 		{"by rate: up", with(calm(1, 35), func(in *scaleInput) { in.limits.kind = scaleRPS }), 4, reasonLoad},
 		{"by rate: from zero",
-			with(calm(0, 0), func(in *scaleInput) { in.limits.kind, in.inFlight, in.surge = scaleRPS, 30, 20 }), 2, reasonWake},
+			with(calm(0, 0), func(in *scaleInput) { in.limits.kind, in.inFlight, in.surge = scaleRPS, 30, 20 }), 1, reasonWake},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
