@@ -150,7 +150,10 @@ func (a *autoscaler) consider(ctx context.Context, updates *sync.WaitGroup, f sc
 		t.panicUntil = now + stableWindow
 		in.panicking = true
 	}
-	if wanted.reason == reasonNone || t.cancel != nil || now < t.retryAt || a.updating == maxUpdates {
+	// A caller waits, and the registry shows no replica. Where we know better,
+	// somebody may have taken them away behind our own last change.
+	taken := !tick && d.replicas == 0 && d.scale.scales()
+	if wanted.reason == reasonNone && !taken || t.cancel != nil || now < t.retryAt || a.updating == maxUpdates {
 		return
 	}
 

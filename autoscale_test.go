@@ -273,6 +273,32 @@ func TestAutoscalerWakesAtOnce(t *testing.T) {
 	})
 }
 
+// What was set a moment ago counts, also when the registry does not show it
+// yet. But somebody may have set it to none since.
+func TestAutoscalerWakesWhatWasTakenAwayAMomentAgo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScaleWorld()
+		f := w.add("f", testLimits(), 0)
+		s := startScaling(t, w)
+		time.Sleep(time.Minute)
+		f.call(1)
+		s.wake("f")
+		synctest.Wait()
+		w.expect(t, "f", 1)
+		f.call(-1)
+		time.Sleep(echoTime / 2)
+		w.set("f", 0)
+		time.Sleep(scaleTick)
+		f.call(1)
+		s.wake("f")
+		synctest.Wait()
+		w.expect(t, "f", 1)
+		if _, log := s.seen(); strings.Count(log, "function scaled by hand") != 1 {
+			t.Errorf("got the log\n%s\nwant one line about the hand that took it away", log)
+		}
+	})
+}
+
 func TestAutoscalerWakesEvenWithoutBeingAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newScaleWorld()
