@@ -46,6 +46,12 @@ const (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	switch {
+	case os.Getenv(envProbe) != "":
+		if err := probe(context.Background(), os.Getenv(envProbe), os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: probe:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	case os.Getenv(envInside) != "":
 		go exitWithParent(os.Stdin)
 		os.Exit(m.Run())

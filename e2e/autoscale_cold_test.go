@@ -1,0 +1,131 @@
+package e2e
+
+// From no replica: nobody is refused, and the gateway adds little to the time
+// that Swarm itself takes for a start.
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// coldOverhead is what the gateway may add to Swarm's own time from the order
+// of a replica to its first answer.
+const coldOverhead = 150 * time.Millisecond
+
+const (
+	coldRounds    = 4
+	burstCallers  = 200
+	burstRequests = 2000
+)
+
+// Swarm's own time and those of callers of the gateway are taken in turns, so
+// that whatever else the machine does touches all of them. It only ever adds:
+// so the shortest of each are compared, and the medians shown.
+func TestScaleFromZero(t *testing.T) {
+	l := useLab(t)
+	g := startGateway(t, l.node(1))
+	probe := startProber(t, l.node(1))
+	const name = "cold"
+	// Gone at once when it is told to, or each round would wait for it.
+	createFunction(t, l, name, catImage, "--replicas", "0", "--env", "healthcheck_interval=0")
+	g.waitWanted(t, name, 0)
+
+	var own, single, burst []time.Duration
+	rounds := newTable("From no replica to the first answer, in ms: counted from the order of the replica, or from the call",
+		"way", "order to answer", "call to order", "call to answer", "replicas ordered")
+	loads := newLoadTable("The bursts at no replica")
+	ms := func(d time.Duration) string { return fmt.Sprintf("%.0f", d.Seconds()*1e3) }
+	for range coldRounds {
+		toNone(t, g, name)
+		answered := probe.firstAnswer(t, name)
+		l.docker(t, "service", "scale", "--detach", name+"=1")
+		at, ok := <-answered
+		if !ok {
+			t.Fatal("the prober got no answer")
+		}
+		took := at.Sub(ordered(t, l, name))
+		own = append(own, took)
+		rounds.row("Swarm itself", ms(took), "", "", 1)
+
+		toNone(t, g, name)
+		called := time.Now()
+		if a := g.post(t, "/function/"+name, nil, []byte("hello")); a.status != http.StatusOK {
+			t.Fatalf("got status %d, want 200: %s", a.status, firstLine(a.body))
+		}
+		end := time.Now()
+		at = ordered(t, l, name)
+		single = append(single, end.Sub(called))
+		rounds.row("one caller", ms(end.Sub(at)), ms(at.Sub(called)), ms(end.Sub(called)), 1)
+
+		toNone(t, g, name)
+		report, first := burstOf(t, g, name)
+		burst = append(burst, first)
+		rounds.row(fmt.Sprintf("%d callers", burstCallers), "", "", ms(first), g.wanted(t, name))
+		loads.load(fmt.Sprintf("%d callers", burstCallers), report)
+		if failed := report.failed(); len(failed) != 0 || len(report.results) != burstRequests {
+			t.Errorf("got %d of %d right, want all of %d; the first that failed: %+v",
+				len(report.results)-len(failed), len(report.results), burstRequests, failed[:min(1, len(failed))])
+		}
+	}
+	rounds.print(t)
+	loads.print(t)
+
+	ways := newTable("From the order or the call to the first answer, in ms", "way", "shortest", "over Swarm itself", "median", "over Swarm itself")
+	floor := slices.Min(own)
+	ways.row("Swarm itself", ms(floor), "", ms(median(own)), "")
+	for _, way := range []struct {
+		name  string
+		times []time.Duration
+	}{{"one caller", single}, {fmt.Sprintf("%d callers", burstCallers), burst}} {
+		least := slices.Min(way.times)
+		ways.row(way.name, ms(least), ms(least-floor), ms(median(way.times)), ms(median(way.times)-median(own)))
+		if over := least - floor; over > coldOverhead {
+			t.Errorf("%s: got the first answer %v later than from Swarm itself, want %v at most", way.name, over.Round(time.Millisecond), coldOverhead)
+		}
+	}
+	ways.print(t)
+}
+
+// burstOf sends the burst, and returns with it when the first caller had its
+// answer, since the burst began.
+func burstOf(t *testing.T, g *gateway, function string) (loadReport, time.Duration) {
+	t.Helper()
+	var first atomic.Int64
+	began := time.Now()
+	report := startLoad(t, loadConfig{
+		url: g.url + "/function/" + function, callers: burstCallers, count: burstRequests, duration: time.Minute, timeout: time.Minute,
+		body: func(number int) []byte { return fmt.Append(nil, "request ", number) },
+		check: func(_ int, sent, got []byte) error {
+			first.CompareAndSwap(0, int64(time.Since(began)))
+			return diff(sent, got)
+		},
+	}).wait()
+	return report, time.Duration(first.Load())
+}
+
+// toNone takes every replica of a function away and waits until they are gone,
+// for Swarm and for the gateway.
+func toNone(t *testing.T, g *gateway, function string) {
+	t.Helper()
+	l := g.node.lab
+	l.docker(t, "service", "scale", "--detach", function+"=0")
+	waitReplicas(t, l, function, 0)
+	g.waitWanted(t, function, 0)
+	g.waitGauge(t, readyGauge, function, 0)
+	waitNoContainer(t, l, function)
+}
+
+// ordered returns when Swarm took the latest change of a service.
+func ordered(t testing.TB, l *lab, service string) time.Time {
+	t.Helper()
+	return l.serviceTime(t, "UpdatedAt", service)
+}
+
+func median(times []time.Duration) time.Duration {
+	times = slices.Sorted(slices.Values(times))
+	return times[len(times)/2]
+}
