@@ -13,6 +13,8 @@ import (
 const (
 	ejectFirst = time.Second      // how long a replica that cannot be reached is left alone at first
 	ejectMost  = 30 * time.Second // and at most, doubled each time
+
+	silenceLeast = 100 * time.Millisecond // without an answer, before a replica with requests inside is doubted
 )
 
 // A replica is one address of a function. It lives as long as the address is
@@ -22,6 +24,13 @@ type replica struct {
 	inflight atomic.Int64
 	ejected  atomic.Bool
 	failures atomic.Int32 // times in a row that it was ejected, or 1 if it was spared
+
+	// A machine that was cut off says nothing, and what goes there meanwhile
+	// is lost. So a replica that keeps silent for longer than it should is
+	// doubted: others are preferred until it answers or accepts a connection.
+	heard   atomic.Int64 // Unix nanoseconds: when it last did, or got a request while it had none
+	took    atomic.Int64 // by its last answer
+	doubted atomic.Bool
 
 	retryAt time.Time // when an ejected one is tried again; under balancer.mu
 }
@@ -39,9 +48,10 @@ func (b *balancer) replicas() []*replica {
 	return nil
 }
 
-// pick takes the replica with the least in flight that is not in tried, an
-// ejected one only when no other is left, and counts one more in flight on it.
-// Ties are broken at random. It returns nil when none is left.
+// pick takes the replica with the least in flight that is not in tried, a
+// doubted one only when no other is left, an ejected one after those, and
+// counts one more in flight on it. Ties are broken at random. It returns nil
+// when none is left.
 func (b *balancer) pick(tried []*replica) *replica {
 	var best *replica
 	var least int64
@@ -51,8 +61,11 @@ func (b *balancer) pick(tried []*replica) *replica {
 			continue
 		}
 		load := r.inflight.Load()
-		if r.ejected.Load() {
+		switch {
+		case r.ejected.Load():
 			load |= 1 << 62
+		case r.doubted.Load():
+			load |= 1 << 61
 		}
 		switch {
 		case best == nil || load < least:
@@ -121,8 +134,32 @@ func (b *balancer) failed(r *replica, now time.Time) {
 	r.ejected.Store(true)
 }
 
-// reached notes that a replica accepts connections, which ends an ejection.
-func (b *balancer) reached(r *replica) {
+// answered notes that a replica answered a request that it had got at sent.
+func (b *balancer) answered(r *replica, sent time.Time) {
+	now := time.Now()
+	r.took.Store(int64(now.Sub(sent)))
+	b.reached(r, now)
+}
+
+// doubt reports whether r, which has just been picked, has kept silent for too
+// long: twice what its last answer took, with older requests inside. It does
+// so once until the replica is reached.
+func (r *replica) doubt(now time.Time) bool {
+	if r.inflight.Load() == 1 {
+		r.heard.Store(now.UnixNano()) // there was nothing to answer
+		return false
+	}
+	silence := now.UnixNano() - r.heard.Load()
+	return silence > max(int64(silenceLeast), 2*r.took.Load()) && r.doubted.CompareAndSwap(false, true)
+}
+
+// reached notes that a replica accepts connections, which ends a doubt and an
+// ejection.
+func (b *balancer) reached(r *replica, now time.Time) {
+	r.heard.Store(now.UnixNano())
+	if r.doubted.Load() {
+		r.doubted.Store(false)
+	}
 	if r.failures.Load() == 0 {
 		return
 	}
@@ -143,13 +180,14 @@ func (b *balancer) allFailed() bool {
 	return true
 }
 
-// due returns the ejected replicas whose time has come to be tried again.
+// due returns the doubted replicas, and the ejected ones whose time has come to
+// be tried again.
 func (b *balancer) due(now time.Time) []*replica {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var due []*replica
 	for _, r := range b.replicas() {
-		if r.ejected.Load() && !now.Before(r.retryAt) {
+		if ejected := r.ejected.Load(); ejected && !now.Before(r.retryAt) || !ejected && r.doubted.Load() {
 			due = append(due, r)
 		}
 	}

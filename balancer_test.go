@@ -85,7 +85,7 @@ func TestEjectionGrowsAndSparesTheLast(t *testing.T) {
 	if !b.allFailed() {
 		t.Error("allFailed: got false, want true")
 	}
-	b.reached(r)
+	b.reached(r, now)
 	if b.ready() != 2 || b.allFailed() {
 		t.Errorf("after it was reached: got %d ready, want 2", b.ready())
 	}
@@ -93,10 +93,53 @@ func TestEjectionGrowsAndSparesTheLast(t *testing.T) {
 	if got := b.due(now.Add(ejectFirst)); len(got) != 1 {
 		t.Error("an ejection after a success does not begin at the shortest")
 	}
-	b.reached(r)
+	b.reached(r, now)
 	b.failed(last, now)
 	if got := b.due(now.Add(2 * ejectFirst)); len(got) != 1 || got[0] != last {
 		t.Error("one that was spared as the last is left alone for long when it is not the last any more")
+	}
+}
+
+// A replica that keeps silent with requests inside gets no more of them while
+// there is another, until it gives a sign of life.
+func TestASilentReplicaIsDoubted(t *testing.T) {
+	now := time.Now()
+	b := balancerOf("a", "b")
+	a, other := b.replicas()[0], b.replicas()[1:]
+	for _, c := range []struct {
+		name  string
+		after time.Duration // since the request before
+		want  bool
+	}{
+		{"nothing was to be heard", time.Hour, false},
+		{"another request soon", silenceLeast, false},
+		{"another one later", time.Nanosecond, true},
+		{"doubted already", time.Hour, false},
+	} {
+		now = now.Add(c.after)
+		b.pick(other)
+		if got := a.doubt(now); got != c.want {
+			t.Errorf("%s: got doubt %v, want %v", c.name, got, c.want)
+		}
+	}
+	if got := b.due(now); len(got) != 1 || got[0] != a {
+		t.Errorf("got %d replicas to probe, want the doubted one", len(got))
+	}
+	for range 20 {
+		if r := b.pick(nil); r == a {
+			t.Fatal("got the doubted replica, want the other one, however busy it is")
+		}
+	}
+	if r := b.pick(other); r != a {
+		t.Error("got no replica, want the doubted one rather than none")
+	}
+	b.reached(a, now)
+	if got := b.due(now); len(got) != 0 || a.doubted.Load() {
+		t.Error("got a doubt after it was reached, want none")
+	}
+	b.answered(a, time.Now().Add(-time.Hour))
+	if b.pick(other); a.doubt(time.Now().Add(time.Hour)) {
+		t.Error("got a doubt within the time that its answers take, want none")
 	}
 }
 

@@ -354,8 +354,8 @@ func (r *registry) accepting(ctx context.Context, addrs []string) []string {
 	return ready
 }
 
-// probe tries the ejected replicas whose time has come, so that no caller has
-// to.
+// probe tries the ejected replicas whose time has come and the doubted ones, so
+// that no caller has to.
 func (r *registry) probe(ctx context.Context, f *function) {
 	due := f.balancer.due(time.Now())
 	if len(due) == 0 {
@@ -370,7 +370,7 @@ func (r *registry) probe(ctx context.Context, f *function) {
 				return
 			}
 			conn.Close()
-			f.balancer.reached(rep)
+			f.balancer.reached(rep, time.Now())
 		})
 	}
 	wg.Wait()

@@ -104,10 +104,16 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	resent := 0
 	var err error
 	for {
-		if inv.f.stale(time.Now()) {
+		now := time.Now()
+		if inv.f.stale(now) {
 			u.refresh(inv.f)
 		}
 		r := inv.f.balancer.pick(tried)
+		if r != nil && r.doubt(now) {
+			u.refresh(inv.f) // which probes it
+			r.inflight.Add(-1)
+			r = inv.f.balancer.pick(tried)
+		}
 		if r == nil {
 			switch {
 			case len(inv.f.balancer.replicas()) == 0:
@@ -135,7 +141,7 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 		inv.replica = r
 		var resp *http.Response
 		if resp, err = u.transport.RoundTrip(req); err == nil {
-			inv.f.balancer.reached(r)
+			inv.f.balancer.answered(r, now)
 			return resp, nil
 		}
 		inv.release()
