@@ -19,7 +19,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"testing"
 	"time"
 )
 
@@ -63,19 +62,9 @@ func (l *lab) prepare(ctx context.Context) error {
 	return l.spread(ctx, gatewayImage, watchdogImage, catImage, intentImage)
 }
 
-// buildImage builds an image for a test and loads it into every node. The
-// paths are relative to the repository.
-func (l *lab) buildImage(t testing.TB, image, dockerfile, dir string, args ...string) {
-	t.Helper()
-	if err := l.build(t.Context(), image, dockerfile, dir, args...); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.spread(t.Context(), image); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// build builds an image on node 1 by a Dockerfile of the repository.
+// build builds an image on node 1 by a Dockerfile of the repository. The paths
+// are relative to the repository; the arguments are more of "docker build".
+// Other nodes need it by spread.
 func (l *lab) build(ctx context.Context, image, dockerfile, dir string, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()

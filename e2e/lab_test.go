@@ -139,7 +139,10 @@ func (n *node) socket() string { return fmt.Sprintf("%s/n%d/docker.sock", n.lab.
 func (n *node) cut(t testing.TB) {
 	t.Helper()
 	n.lab.must(t, "cut", n)
-	t.Cleanup(func() { n.repair(t, "heal") })
+	t.Cleanup(func() {
+		n.repair(t, "heal")
+		n.lab.awaitManagers(t)
+	})
 }
 
 // heal plugs the node's cable in again.
@@ -157,6 +160,7 @@ func (n *node) kill(t testing.TB) {
 		if _, err := os.Stat(n.socket()); errors.Is(err, os.ErrNotExist) {
 			n.repair(t, "start")
 		}
+		n.lab.awaitManagers(t)
 	})
 }
 
@@ -166,16 +170,21 @@ func (n *node) start(t testing.TB) {
 	n.lab.must(t, "start", n)
 }
 
-// repair undoes cut or kill at the end of a test, so that the next one finds
-// a whole Swarm.
+// repair undoes cut or kill at the end of a test.
 func (n *node) repair(t testing.TB, command string) {
+	t.Helper()
+	if err := n.lab.swarmlab(context.Background(), command, fmt.Sprint(n.id)); err != nil {
+		t.Error(err)
+	}
+}
+
+// awaitManagers waits at the end of a test, so that the next one finds a whole
+// Swarm.
+func (l *lab) awaitManagers(t testing.TB) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	if err := n.lab.swarmlab(ctx, command, fmt.Sprint(n.id)); err != nil {
-		t.Error(err)
-		return
-	}
-	if err := n.lab.waitManagers(ctx); err != nil {
+	if err := l.waitManagers(ctx); err != nil {
 		t.Error(err)
 	}
 }
@@ -196,6 +205,23 @@ func (l *lab) waitManagers(ctx context.Context) error {
 		return fmt.Errorf("wait for the nodes: %w: %s", err, last)
 	}
 	return nil
+}
+
+// managers returns the leader of the managers and the others.
+func (l *lab) managers(t testing.TB) (leader *node, others []*node) {
+	t.Helper()
+	list := l.docker(t, "node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}")
+	for _, n := range l.nodes {
+		if strings.Contains(list, n.name+" Leader") {
+			leader = n
+		} else {
+			others = append(others, n)
+		}
+	}
+	if leader == nil {
+		t.Fatalf("no manager leads: %s", list)
+	}
+	return leader, others
 }
 
 // must runs a swarmlab command on a node.

@@ -28,14 +28,8 @@ func TestGatewayRefusesToStart(t *testing.T) {
 	})
 	t.Run("not a manager", func(t *testing.T) {
 		n := l.node(3)
-		l.docker(t, "node", "demote", n.name)
-		t.Cleanup(func() {
-			// It may take half a minute to be a manager again, for which
-			// only waitManagers waits.
-			if _, err := l.node(1).tryDocker(context.Background(), "node", "promote", n.name); err != nil {
-				t.Error(err)
-			}
-		})
+		l.setRole(t, t.Context(), n, "demote")
+		t.Cleanup(func() { l.setRole(t, context.Background(), n, "promote") })
 		ctx, cancel := context.WithTimeout(t.Context(), readyTimeout)
 		defer cancel()
 		if err := poll(ctx, 100*time.Millisecond, func() bool {
@@ -53,6 +47,22 @@ func TestGatewayRefusesToStart(t *testing.T) {
 			}
 		}
 	})
+}
+
+// setRole demotes or promotes a node. It may take half a minute to be a manager
+// again, for which only waitManagers waits.
+func (l *lab) setRole(t testing.TB, ctx context.Context, n *node, command string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	var last error
+	if err := poll(ctx, 100*time.Millisecond, func() bool {
+		// The command fails when the Swarm changes the node meanwhile.
+		_, last = l.node(1).tryDocker(ctx, "node", command, n.name)
+		return last == nil
+	}); err != nil {
+		t.Errorf("%s %s: %v", command, n.name, last)
+	}
 }
 
 // refused checks that a gateway ends with 1 and says each of the wanted
