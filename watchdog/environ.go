@@ -45,10 +45,11 @@ func requestEnviron(base []string, r *http.Request) ([]string, error) {
 }
 
 // appendHeaders appends a variable per header to env: prefix, and the name as
-// rename has it, with - as _; a header that rename refuses is left out, and so
-// is one whose name net/http would not have let through. Each variable comes up once, so that a caller cannot shadow another's header: of
-// two that differ in - and _ alone the one spelled with - wins. What env holds
-// from index own on must have no NUL byte.
+// rename has it, with - as _. A header that rename refuses is left out, and so
+// is one whose name net/http would not have let through. Each variable comes up
+// once, so that a caller cannot shadow another's header: of two that differ in
+// - and _ alone the one spelled with - wins. What env holds from index own on
+// must have no NUL byte.
 func appendHeaders(env []string, own int, h http.Header, prefix string, rename func(string) (string, bool)) ([]string, error) {
 	var underscored []string
 	for name, values := range h {
