@@ -223,7 +223,7 @@ func (p *localProvider) replica(s *localService) (*localReplica, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: s.config.ReadTimeout, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	server := handler.NewServer()
 	ctx, cancel := context.WithCancel(context.Background())
 	p.replicas.Go(func() {
 		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {

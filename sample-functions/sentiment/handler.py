@@ -6,6 +6,7 @@ follows the read from STDIN is in the caller's time.
 """
 
 import json
+import os
 import re
 import sys
 
@@ -41,4 +42,7 @@ def sentiment(text):
 if __name__ == "__main__":
     text = sys.stdin.buffer.read().decode("utf-8", errors="replace")
     json.dump(sentiment(text), sys.stdout)
-    print()
+    print(flush=True)
+    # The answer waits for the exit status. Taking the interpreter down in good
+    # order would add some milliseconds, and there is nothing left to do.
+    os._exit(0)
