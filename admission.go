@@ -47,9 +47,10 @@ func (a *admission) leave(now time.Time) {
 }
 
 // wait holds an admitted invocation until release is called. It calls joined
-// when the caller stands in line. errTooMany: the line has limit callers. A
+// when the caller stands in line, and says whether nobody stood there before.
+// errTooMany: the line has limit callers. A
 // caller whose ctx ends leaves the line with the context's cause.
-func (a *admission) wait(ctx context.Context, limit int, joined func()) error {
+func (a *admission) wait(ctx context.Context, limit int, joined func(first bool)) error {
 	ready := make(chan struct{})
 	a.mu.Lock()
 	if a.line.Len() >= limit {
@@ -57,11 +58,12 @@ func (a *admission) wait(ctx context.Context, limit int, joined func()) error {
 		return fmt.Errorf("%w: %d wait for a replica", errTooMany, limit)
 	}
 	place := a.line.PushBack(ready)
-	if a.line.Len() == 1 {
+	first := a.line.Len() == 1
+	if first {
 		a.since = time.Now()
 	}
 	a.mu.Unlock()
-	joined()
+	joined(first)
 	select {
 	case <-ready:
 		return nil

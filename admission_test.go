@@ -34,13 +34,13 @@ func TestLineIsFirstComeFirstServed(t *testing.T) {
 		order := make(chan int, 10)
 		for i := range 10 {
 			go func() {
-				if err := a.wait(t.Context(), 10, func() {}); err == nil {
+				if err := a.wait(t.Context(), 10, func(bool) {}); err == nil {
 					order <- i
 				}
 			}()
 			synctest.Wait() // so that they come in this order
 		}
-		if err := a.wait(t.Context(), 10, func() {}); !errors.Is(err, errTooMany) {
+		if err := a.wait(t.Context(), 10, func(bool) {}); !errors.Is(err, errTooMany) {
 			t.Errorf("the eleventh in a line of 10: got %v, want %v", err, errTooMany)
 		}
 		time.Sleep(3 * time.Second)
@@ -63,10 +63,10 @@ func TestWhoGivesUpLeavesTheLine(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errNoReplica)
 		defer cancel()
 		first := make(chan error, 1)
-		go func() { first <- a.wait(ctx, 2, func() {}) }()
+		go func() { first <- a.wait(ctx, 2, func(bool) {}) }()
 		synctest.Wait()
 		second := make(chan error, 1)
-		go func() { second <- a.wait(t.Context(), 2, func() {}) }()
+		go func() { second <- a.wait(t.Context(), 2, func(bool) {}) }()
 		if err := <-first; !errors.Is(err, errNoReplica) {
 			t.Errorf("got %v, want the context's cause, %v", err, errNoReplica)
 		}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,7 +46,11 @@ type autoscaler struct {
 	changed   func(name string, from, to int, reason string)
 	log       *slog.Logger
 
+	wakeOnly bool        // scale from none and leave all else to others
+	draining atomic.Bool // see drain
+
 	wakes   chan string
+	answers chan struct{} // the provider answers again
 	results chan scaleResult
 
 	// The loop's own.
@@ -72,6 +77,7 @@ func newAutoscaler(functions func() []scalable, provider scaler, now func() time
 		changed:   changed,
 		log:       log,
 		wakes:     make(chan string, 64),
+		answers:   make(chan struct{}, 1),
 		results:   make(chan scaleResult, maxUpdates),
 		tracks:    make(map[string]*scaleTrack),
 	}
@@ -85,6 +91,28 @@ func (a *autoscaler) wake(name string) {
 	case a.wakes <- name:
 	default:
 	}
+}
+
+// answering ends the waits after failures: the provider answers again. It
+// never blocks.
+func (a *autoscaler) answering() {
+	select {
+	case a.answers <- struct{}{}:
+	default:
+	}
+}
+
+// drain ends scaling down: this gateway sees fewer and fewer of the calls, and
+// that says nothing about the load.
+func (a *autoscaler) drain() { a.draining.Store(true) }
+
+// permit returns d, or that nothing is to be done where the autoscaler may not
+// do that.
+func (a *autoscaler) permit(d decision, current int) decision {
+	if a.wakeOnly && d.reason != reasonWake || a.draining.Load() && d.replicas < current {
+		return decision{replicas: current}
+	}
+	return d
 }
 
 // run scales until ctx is done, and returns nil when the updates under way
@@ -108,6 +136,10 @@ func (a *autoscaler) run(ctx context.Context) error {
 			}
 		case r := <-a.results:
 			a.finish(r)
+		case <-a.answers:
+			for _, t := range a.tracks {
+				t.failures, t.retryAt = 0, 0
+			}
 		}
 	}
 }
@@ -145,7 +177,7 @@ func (a *autoscaler) consider(ctx context.Context, updates *sync.WaitGroup, f sc
 	if byHand {
 		a.log.Info("function scaled by hand", "function", d.name, "from", before, "to", in.replicas)
 	}
-	wanted := decide(in)
+	wanted := a.permit(decide(in), in.replicas)
 	if wanted.panic {
 		t.panicUntil = now + stableWindow
 		in.panicking = true
@@ -178,7 +210,7 @@ func (a *autoscaler) update(ctx context.Context, f scalable, t *scaleTrack, d de
 	r.err = a.provider.scale(ctx, d, func(current int) int {
 		now := a.now()
 		r.from = current
-		r.decision = in.decideAgain(now, f.totals(now), current)
+		r.decision = a.permit(in.decideAgain(now, f.totals(now), current), current)
 		return r.decision.replicas
 	})
 	return r

@@ -500,3 +500,72 @@ func TestAutoscalerLeavesAlone(t *testing.T) {
 		})
 	}
 }
+
+// A gateway that drains sees its callers leave for another one.
+func TestDrainingScalesUpOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScaleWorld()
+		f := w.add("f", scaleLimits{kind: scaleCapacity, target: 10, min: 1, max: 20, zero: true, zeroDuration: 30 * time.Second, factor: 20}, 1)
+		s := startScaling(t, w)
+		f.call(40)
+		time.Sleep(time.Minute)
+		s.drain()
+		f.call(-40)
+		time.Sleep(3 * time.Minute)
+		if n, _ := w.get("f"); n != 4 {
+			t.Errorf("its calls went elsewhere: got %d replicas, want the 4 that there were", n)
+		}
+		f.call(80)
+		time.Sleep(time.Minute)
+		if n, _ := w.get("f"); n != 8 {
+			t.Errorf("80 in flight: got %d replicas, want 8", n)
+		}
+		s.stop()
+	})
+}
+
+func TestPermit(t *testing.T) {
+	for _, c := range []struct {
+		name               string
+		wakeOnly, draining bool
+		asked              decision
+		current, want      int
+	}{
+		{"all", false, false, decision{replicas: 1, reason: reasonCalm}, 3, 1},
+		{"draining, down", false, true, decision{replicas: 1, reason: reasonCalm}, 3, 3},
+		{"draining, to none", false, true, decision{replicas: 0, reason: reasonIdle}, 3, 3},
+		{"draining, up", false, true, decision{replicas: 5, reason: reasonLoad}, 3, 5},
+		{"wakes only, up", true, false, decision{replicas: 5, reason: reasonLoad}, 3, 3},
+		{"wakes only, down", true, false, decision{replicas: 1, reason: reasonCalm}, 3, 3},
+		{"wakes only, from none", true, false, decision{replicas: 1, reason: reasonWake}, 0, 1},
+	} {
+		a := &autoscaler{wakeOnly: c.wakeOnly}
+		if c.draining {
+			a.drain()
+		}
+		if got := a.permit(c.asked, c.current).replicas; got != c.want {
+			t.Errorf("%s: got %d replicas, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+// After an outage a caller must not wait for what is left of a long pause.
+func TestAnsweringEndsTheWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScaleWorld()
+		f := w.add("f", scaleLimits{kind: scaleCapacity, target: 10, min: 1, max: 20, factor: 20}, 0)
+		w.fail(func(context.Context, string) error { return errors.New("no quorum") })
+		s := startScaling(t, w)
+		f.call(1)
+		time.Sleep(5 * time.Minute)
+		calls := w.callsOf("f")
+		time.Sleep(calls[len(calls)-1] + time.Second - w.now()) // just into a pause of 15 s or more
+		w.fail(nil)
+		s.answering()
+		time.Sleep(time.Second)
+		if n, _ := w.get("f"); n != 1 {
+			t.Errorf("a second after the provider answers: got %d replicas, want 1", n)
+		}
+		s.stop()
+	})
+}

@@ -30,6 +30,7 @@ type config struct {
 	queue           int
 	queueTimeout    time.Duration
 	scale           scaleLimits
+	autoscale       bool
 	drain           time.Duration
 	shutdownTimeout time.Duration
 	logLevel        slog.Level
@@ -71,7 +72,7 @@ var sampleFunctions = []string{
 // environment. Usage goes to usage when it is asked for. The error joins all
 // bad settings, each named; flag.ErrHelp says that usage was printed.
 func parseConfig(args []string, getenv func(string) string, usage io.Writer) (config, error) {
-	c := config{scale: scaleLimits{zeroDuration: defaultZeroDuration, factor: defaultScaleFactor}}
+	c := config{autoscale: true, scale: scaleLimits{zeroDuration: defaultZeroDuration, factor: defaultScaleFactor}}
 	p := settings{FlagSet: flag.NewFlagSet("gateway", flag.ContinueOnError)}
 	p.SetOutput(io.Discard)
 
@@ -114,6 +115,7 @@ func parseConfig(args []string, getenv func(string) string, usage io.Writer) (co
 	})
 	p.number(&c.scale.min, "scale-min", 1, 0, "fewest replicas")
 	p.number(&c.scale.max, "scale-max", 20, 1, "most replicas")
+	p.truth(&c.autoscale, "autoscale", "replicas follow the load; false: the gateway only wakes functions that have none")
 	p.duration(&c.drain, "drain", 5*time.Second, "after SIGTERM: not ready, still serving")
 	p.duration(&c.shutdownTimeout, "shutdown-timeout", 60*time.Second, "after that requests in flight get this long")
 	p.list1("log-level", "info", "`level`: debug, info, warn or error", func(s string) error {
@@ -151,6 +153,9 @@ func parseConfig(args []string, getenv func(string) string, usage io.Writer) (co
 // validate checks what settings say together.
 func (c *config) validate() error {
 	var errs []error
+	if c.scale.max > maxScale {
+		errs = append(errs, fmt.Errorf("-scale-max: %d is more than %d", c.scale.max, maxScale))
+	}
 	if c.scale.min > c.scale.max {
 		errs = append(errs, fmt.Errorf("-scale-min: %d is more than -scale-max, %d", c.scale.min, c.scale.max))
 	}

@@ -56,7 +56,7 @@ type function struct {
 	balancer  balancer
 	metrics   *functionMetrics
 
-	refreshed  atomic.Int64 // when its replicas were last looked up, Unix nanoseconds
+	refreshed  atomic.Int64 // when its replicas were last looked up, nanoseconds since epoch
 	refreshing atomic.Bool  // a look-up is due or under way
 	gone       atomic.Bool  // no snapshot holds it any more
 }
@@ -76,7 +76,7 @@ func (f *function) totals(now time.Duration) loadTotals {
 // stale reports whether the replicas of a function in use should be looked up
 // again.
 func (f *function) stale(now time.Time) bool {
-	return now.UnixNano()-f.refreshed.Load() > int64(refreshInterval)
+	return int64(now.Sub(epoch))-f.refreshed.Load() > int64(refreshInterval)
 }
 
 // A provider is where functions run.
@@ -98,16 +98,19 @@ type provider interface {
 	// scale reads how many replicas are wanted now, asks decide for the new
 	// number and sets it. When somebody else changed the function in
 	// between, it reads and asks again. Nothing is written if decide
-	// returns the current number.
+	// returns the current number. errRollout: a new version of the function
+	// is being rolled out, which a change of replicas would disturb; from 0
+	// that is no reason.
 	scale(ctx context.Context, d definition, decide func(current int) int) error
 }
 
-// What callers of an invocation tell apart; statusOf turns them into answers.
+// What callers of an invocation tell apart; outcome turns them into answers.
 var (
 	errNotFound    = errors.New("not found")
 	errTooMany     = errors.New("too many requests")
 	errNoReplica   = errors.New("no replica became ready")
 	errUnreachable = errors.New("no replica could be reached")
+	errRollout     = errors.New("a rollout is under way or paused")
 )
 
 const maxNameLen = 63

@@ -59,6 +59,7 @@ func newLocal(functions []localFunction, routes []localRoute, defaults definitio
 	for _, f := range functions {
 		s := &localService{def: defaults, fixed: f.addresses}
 		s.def.name, s.def.service = f.name, f.name
+		s.def.scale.max = min(s.def.scale.max, maxLocalReplicas)
 		if s.fixed != nil {
 			s.def.scale.fixed = true
 			s.def.replicas = len(s.fixed)

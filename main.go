@@ -116,7 +116,13 @@ func serve(ctx context.Context, c *config, from provider, log *slog.Logger, sign
 	dial := newDialer().DialContext
 	transport := newTransport(c.transport, dial)
 	registry.metrics, registry.dial, registry.closeIdle = m, dial, transport.closeIdle
-	scaler := newAutoscaler(registry.scalables, from, sinceEpoch, rand.Float64, m.scaled, log)
+	scaler := newAutoscaler(registry.scalables, from, sinceEpoch, rand.Float64, func(name string, from, to int, reason string) {
+		if f := registry.function(name); f != nil {
+			f.metrics.scaled(from, to, reason)
+		}
+	}, log)
+	scaler.wakeOnly = !c.autoscale
+	registry.answering = scaler.answering
 	up := &upstream{
 		transport: transport, refresh: registry.refresh, wake: scaler.wake, log: log,
 		queue: c.queue, queueTimeout: c.queueTimeout,
@@ -158,6 +164,7 @@ func serve(ctx context.Context, c *config, from provider, log *slog.Logger, sign
 	case s := <-signals:
 		log.Info("draining: not ready, still serving", "signal", s.String(), "drain", c.drain)
 		g.draining.Store(true)
+		scaler.drain()
 		select {
 		case <-time.After(c.drain):
 		case <-ctx.Done():

@@ -95,15 +95,6 @@ func (m *metrics) handler() http.Handler {
 // refused counts a connection closed for a malformed request.
 func (m *metrics) refused(reason string) { m.wireRefusals.WithLabelValues(reason).Inc() }
 
-// scaled counts a change of the wanted replicas.
-func (m *metrics) scaled(name string, from, to int, reason string) {
-	direction := "up"
-	if to < from {
-		direction = "down"
-	}
-	m.decisions.WithLabelValues(name, direction, reason).Inc()
-}
-
 // functionMetrics is what one function counts, with its labels resolved.
 type functionMetrics struct {
 	m       *metrics
@@ -155,6 +146,28 @@ func (f *functionMetrics) resolve(code int) *codeMetrics {
 	byCode[code] = c
 	f.byCode.Store(&byCode)
 	return c
+}
+
+// coldStarted counts that callers waited so long for the first replica.
+func (f *functionMetrics) coldStarted(waited time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.gone {
+		f.m.coldStart.WithLabelValues(f.name).Observe(waited.Seconds())
+	}
+}
+
+// scaled counts a change of the wanted replicas.
+func (f *functionMetrics) scaled(from, to int, reason string) {
+	direction := "up"
+	if to < from {
+		direction = "down"
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.gone {
+		f.m.decisions.WithLabelValues(f.name, direction, reason).Inc()
+	}
 }
 
 // remove takes the function out of the exposition.

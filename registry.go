@@ -33,6 +33,7 @@ type snapshot struct {
 	defs      []definition // by age, then name
 	routes    *routeTable
 	alexa     *alexaIndex
+	claims    []claim // what functions ask for in routes and alexa and do not have
 }
 
 // A registry holds the current snapshot. Its zero value is not usable.
@@ -41,6 +42,7 @@ type registry struct {
 	metrics   *metrics
 	log       *slog.Logger
 	closeIdle func(addr string) // forget the connections to a replica that left
+	answering func()            // the provider answers again after an outage; may be nil
 	dial      dialFunc
 
 	current  atomic.Pointer[snapshot]
@@ -192,6 +194,9 @@ func (r *registry) load(ctx context.Context) error {
 	r.metrics.providerSeen.SetToCurrentTime()
 	if since := r.outage.Swap(nil); since != nil {
 		r.log.Info("the provider answers again", "outage", time.Since(*since).Round(time.Millisecond))
+		if r.answering != nil {
+			r.answering()
+		}
 	}
 	r.apply(defs)
 	return nil
@@ -233,10 +238,14 @@ func (r *registry) apply(defs []definition) {
 	}
 	r.metrics.labelErrors.Add(float64(labelErrors))
 
-	routes, routeClaims := newRouteTable(next.defs)
-	alexa, alexaClaims := newAlexaIndex(next.defs)
-	next.routes, next.alexa = routes, alexa
-	for _, c := range slices.Concat(routeClaims, alexaClaims) {
+	if slices.EqualFunc(old.defs, next.defs, sameWays) && old.routes != nil {
+		next.routes, next.alexa, next.claims = old.routes, old.alexa, old.claims
+	} else {
+		routes, routeClaims := newRouteTable(next.defs)
+		alexa, alexaClaims := newAlexaIndex(next.defs)
+		next.routes, next.alexa, next.claims = routes, alexa, slices.Concat(routeClaims, alexaClaims)
+	}
+	for _, c := range next.claims {
 		problems = append(problems, c.String())
 		conflicts++
 	}
@@ -251,6 +260,13 @@ func (r *registry) apply(defs []definition) {
 	for _, f := range next.functions {
 		r.refresh(f)
 	}
+}
+
+// sameWays reports whether two definitions claim the same ways in: then the
+// tables of these, which take a while to make of many, stay as they are.
+func sameWays(a, b definition) bool {
+	return a.name == b.name && a.service == b.service && a.created.Equal(b.created) &&
+		slices.Equal(a.routes, b.routes) && slices.Equal(a.intents, b.intents) && slices.Equal(a.applications, b.applications)
 }
 
 // report logs the problems that are new and forgets those that are gone.
@@ -304,7 +320,7 @@ func (r *registry) lookUp(ctx context.Context, f *function) (more bool) {
 	look, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	addrs, err := r.provider.addresses(look, f.definition())
-	f.refreshed.Store(time.Now().UnixNano())
+	f.refreshed.Store(int64(sinceEpoch()))
 	if err != nil && !f.balancer.allFailed() {
 		for _, known := range f.balancer.replicas() {
 			addrs = append(addrs, known.addr)
@@ -321,7 +337,7 @@ func (r *registry) lookUp(ctx context.Context, f *function) (more bool) {
 		return waiting > 0
 	}
 	if waited := f.admission.release(); waited > 0 {
-		r.metrics.coldStart.WithLabelValues(f.name).Observe(waited.Seconds())
+		f.metrics.coldStarted(waited)
 		r.log.Info("function has replicas", "function", f.name, "replicas", len(addrs), "waited", waited.Round(time.Millisecond))
 	}
 	return false

@@ -400,7 +400,7 @@ func TestCallersWaitForTheFirstAddressThatAccepts(t *testing.T) {
 		f := r.function("f")
 		released := make(chan error, 3)
 		for range cap(released) {
-			go func() { released <- f.admission.wait(t.Context(), 10, func() { r.refresh(f) }) }()
+			go func() { released <- f.admission.wait(t.Context(), 10, func(bool) { r.refresh(f) }) }()
 		}
 		time.Sleep(time.Second)
 		p.setAddrs("f", "accepts:1", "hangs:1", "refuses:1")
@@ -452,7 +452,7 @@ func TestWhoWaitsForARemovedFunctionIsToldSo(t *testing.T) {
 		}
 		// Somebody who looked before it was removed and stands in line after
 		// it is not forgotten there.
-		if err := f.admission.wait(t.Context(), 10, func() { r.refresh(f) }); err != nil {
+		if err := f.admission.wait(t.Context(), 10, func(bool) { r.refresh(f) }); err != nil {
 			t.Errorf("who came late: %v", err)
 		}
 		if got := time.Since(began); got > 2*time.Second {
@@ -492,7 +492,7 @@ func TestHangingLookUpsStarveNobody(t *testing.T) {
 				for i := range hanging {
 					f := r.function(fmt.Sprint("hangs", i))
 					if waiting {
-						wg.Go(func() { f.admission.wait(ctx, 1, func() { r.refresh(f) }) })
+						wg.Go(func() { f.admission.wait(ctx, 1, func(bool) { r.refresh(f) }) })
 					} else {
 						r.refresh(f)
 					}
@@ -501,7 +501,7 @@ func TestHangingLookUpsStarveNobody(t *testing.T) {
 				p.setAddrs("good", "10.0.0.1:8080")
 				good := r.function("good")
 				began := time.Now()
-				if err := good.admission.wait(t.Context(), 1, func() { r.refresh(good) }); err != nil {
+				if err := good.admission.wait(t.Context(), 1, func(bool) { r.refresh(good) }); err != nil {
 					t.Fatal(err)
 				}
 				if got := time.Since(began); got > 4*lookupTimeout {

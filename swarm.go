@@ -230,6 +230,20 @@ func (p *swarmProvider) addresses(ctx context.Context, d definition) ([]string, 
 	return slices.Compact(addrs), nil
 }
 
+// rolling reports whether a rollout or a rollback of the service is under way or
+// paused. An update now would make Swarm go on with a paused one, and take the
+// version that is being rolled out for the one to roll back to.
+func rolling(s *swarm.UpdateStatus) bool {
+	if s == nil {
+		return false
+	}
+	switch s.State {
+	case swarm.UpdateStateUpdating, swarm.UpdateStatePaused, swarm.UpdateStateRollbackStarted, swarm.UpdateStateRollbackPaused:
+		return true
+	}
+	return false
+}
+
 func (p *swarmProvider) scale(ctx context.Context, d definition, decide func(current int) int) error {
 	for range scaleAttempts {
 		s, _, err := p.docker.ServiceInspectWithRaw(ctx, d.service, swarm.ServiceInspectOptions{})
@@ -250,6 +264,9 @@ func (p *swarmProvider) scale(ctx context.Context, d definition, decide func(cur
 		wanted := decide(current)
 		if wanted == current {
 			return nil
+		}
+		if rolling(s.UpdateStatus) && current > 0 {
+			return fmt.Errorf("scale %s from %d to %d: %w", d.service, current, wanted, errRollout)
 		}
 		replicas := uint64(max(wanted, 0))
 		mode.Replicas = &replicas

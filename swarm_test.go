@@ -384,6 +384,32 @@ func TestSwarmScale(t *testing.T) {
 	}
 }
 
+// A change of replicas would make Swarm go on with a paused rollout, and would
+// make the version that is being rolled out the one to roll back to.
+func TestSwarmLeavesARolloutAlone(t *testing.T) {
+	d := startDocker(t)
+	p := connect(t)
+	for _, c := range []struct {
+		state     string
+		replicas  int
+		untouched bool
+	}{
+		{"updating", 2, true}, {"paused", 2, true}, {"rollback_started", 2, true}, {"rollback_paused", 2, true},
+		{"completed", 2, false}, {"rollback_completed", 2, false}, {"paused", 0, false},
+	} {
+		d.answer("GET /services/catservice", func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(w, `{"ID":"0aaaaaaaaaaaaaaaaaaaaaaaa","Version":{"Index":7},"Spec":{"Name":"catservice",`+
+				`"Mode":{"Replicated":{"Replicas":%d}}},"UpdateStatus":{"State":%q}}`, c.replicas, c.state)
+		})
+		d.answer("POST /services/0aaaaaaaaaaaaaaaaaaaaaaaa/update", d.updated(func(int) string { return "" }))
+		d.updates = nil
+		err := p.scale(t.Context(), definition{service: "catservice"}, func(int) int { return 5 })
+		if errors.Is(err, errRollout) != c.untouched || (len(d.updates) == 0) != c.untouched {
+			t.Errorf("%s with %d replicas: got %v and %d updates, want it left alone: %v", c.state, c.replicas, err, len(d.updates), c.untouched)
+		}
+	}
+}
+
 // startDNS answers queries for A records by answer, until the test ends; nil
 // is no answer at all.
 func startDNS(t *testing.T, answer func(name string) []net.IP) *net.Resolver {

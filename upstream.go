@@ -182,8 +182,10 @@ func (u *upstream) await(ctx context.Context, f *function) error {
 	}
 	waiting, cancel := context.WithTimeoutCause(ctx, u.queueTimeout, errNoReplica)
 	defer cancel()
-	err := f.admission.wait(waiting, u.queue, func() {
-		u.wake(f.name)
+	err := f.admission.wait(waiting, u.queue, func(first bool) {
+		if first {
+			u.wake(f.name)
+		}
 		u.refresh(f)
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
