@@ -116,11 +116,7 @@ func serve(ctx context.Context, c *config, from provider, log *slog.Logger, sign
 	dial := newDialer().DialContext
 	transport := newTransport(c.transport, dial)
 	registry.metrics, registry.dial, registry.closeIdle = m, dial, transport.closeIdle
-	scaler := newAutoscaler(registry.scalables, from, sinceEpoch, rand.Float64, func(name string, from, to int, reason string) {
-		if f := registry.function(name); f != nil {
-			f.metrics.scaled(from, to, reason)
-		}
-	}, log)
+	scaler := newAutoscaler(registry.scalables, from, sinceEpoch, rand.Float64, registry.scaled, log)
 	scaler.wakeOnly = !c.autoscale
 	registry.answering = scaler.answering
 	up := &upstream{

@@ -130,6 +130,29 @@ func (f *functionMetrics) ended(code int, d time.Duration) {
 	c.seconds.Observe(d.Seconds())
 }
 
+// scaled counts a change of the wanted replicas.
+func (f *functionMetrics) scaled(from, to int, reason string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone {
+		return
+	}
+	direction := "up"
+	if to < from {
+		direction = "down"
+	}
+	f.m.decisions.WithLabelValues(f.name, direction, reason).Inc()
+}
+
+// waited counts a cold start, for which the first caller waited d.
+func (f *functionMetrics) waited(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.gone {
+		f.m.coldStart.WithLabelValues(f.name).Observe(d.Seconds())
+	}
+}
+
 func (f *functionMetrics) resolve(code int) *codeMetrics {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -146,28 +169,6 @@ func (f *functionMetrics) resolve(code int) *codeMetrics {
 	byCode[code] = c
 	f.byCode.Store(&byCode)
 	return c
-}
-
-// coldStarted counts that callers waited so long for the first replica.
-func (f *functionMetrics) coldStarted(waited time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.gone {
-		f.m.coldStart.WithLabelValues(f.name).Observe(waited.Seconds())
-	}
-}
-
-// scaled counts a change of the wanted replicas.
-func (f *functionMetrics) scaled(from, to int, reason string) {
-	direction := "up"
-	if to < from {
-		direction = "down"
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.gone {
-		f.m.decisions.WithLabelValues(f.name, direction, reason).Inc()
-	}
 }
 
 // remove takes the function out of the exposition.

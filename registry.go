@@ -88,6 +88,13 @@ func (r *registry) scalables() []scalable {
 	return all
 }
 
+// scaled counts a change of a function's wanted replicas.
+func (r *registry) scaled(name string, from, to int, reason string) {
+	if f := r.function(name); f != nil {
+		f.metrics.scaled(from, to, reason)
+	}
+}
+
 // run keeps the snapshot and the replicas of functions in use fresh until ctx
 // is done.
 func (r *registry) run(ctx context.Context) {
@@ -337,7 +344,7 @@ func (r *registry) lookUp(ctx context.Context, f *function) (more bool) {
 		return waiting > 0
 	}
 	if waited := f.admission.release(); waited > 0 {
-		f.metrics.coldStarted(waited)
+		f.metrics.waited(waited)
 		r.log.Info("function has replicas", "function", f.name, "replicas", len(addrs), "waited", waited.Round(time.Millisecond))
 	}
 	return false
