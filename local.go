@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,7 +57,15 @@ func newLocal(functions []localFunction, routes []localRoute, defaults definitio
 		functions: map[string]*localService{},
 	}
 	var errs []error
-	for _, f := range functions {
+	for i, f := range functions {
+		if p.functions[f.name] == nil {
+			p.functions[f.name] = &localService{}
+			p.order = append(p.order, f.name)
+		}
+		later := func(other localFunction) bool { return other.name == f.name }
+		if slices.ContainsFunc(functions[i+1:], later) {
+			continue // replaced, so that its command need not exist
+		}
 		s := &localService{def: defaults, fixed: f.addresses}
 		s.def.name, s.def.service = f.name, f.name
 		s.def.scale.max = min(s.def.scale.max, maxLocalReplicas)
@@ -84,9 +93,6 @@ func newLocal(functions []localFunction, routes []localRoute, defaults definitio
 			}
 			c.Env = environment(getenv)
 			s.config = c
-		}
-		if p.functions[f.name] == nil {
-			p.order = append(p.order, f.name)
 		}
 		p.functions[f.name] = s
 	}
