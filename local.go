@@ -17,8 +17,13 @@ import (
 	"faas/watchdog"
 )
 
-// maxLocalReplicas bounds what autoscaling starts on one machine.
-const maxLocalReplicas = 100
+const (
+	maxLocalReplicas = 100 // bounds what autoscaling starts on one machine
+
+	// localLinger is how long a replica that is scaled away still serves, so
+	// that whoever calls it has time to learn that it goes.
+	localLinger = refreshInterval
+)
 
 type localProvider struct {
 	log     *slog.Logger
@@ -29,6 +34,7 @@ type localProvider struct {
 	mu        sync.Mutex
 	functions map[string]*localService
 	closed    bool
+	closing   chan struct{} // closed with it
 	replicas  sync.WaitGroup
 }
 
@@ -55,6 +61,7 @@ func newLocal(functions []localFunction, routes []localRoute, defaults definitio
 		drain:     defaults.timeout,
 		changes:   make(chan struct{}, 1),
 		functions: map[string]*localService{},
+		closing:   make(chan struct{}),
 	}
 	var errs []error
 	for i, f := range functions {
@@ -140,7 +147,10 @@ func (p *localProvider) start(ctx context.Context) error {
 // close ends every replica and waits for them.
 func (p *localProvider) close() {
 	p.mu.Lock()
-	p.closed = true
+	if !p.closed {
+		p.closed = true
+		close(p.closing)
+	}
 	for _, s := range p.functions {
 		for _, r := range s.replicas {
 			r.stop()
@@ -218,8 +228,8 @@ func (p *localProvider) scale(_ context.Context, d definition, decide func(curre
 	return nil
 }
 
-// replica starts one watchdog. Its stop ends the listener at once, and the
-// processes when the requests in flight are answered.
+// replica starts one watchdog. Its stop ends the listener a moment later, and
+// the processes when the requests in flight are answered.
 func (p *localProvider) replica(s *localService) (*localReplica, error) {
 	log := p.log.With("function", s.def.name)
 	handler, err := watchdog.New(s.config, log)
@@ -242,6 +252,12 @@ func (p *localProvider) replica(s *localService) (*localReplica, error) {
 		supervise, end := context.WithCancel(context.Background())
 		go func() { supervised <- handler.Run(supervise) }()
 		<-ctx.Done()
+		linger := time.NewTimer(localLinger)
+		defer linger.Stop()
+		select {
+		case <-linger.C:
+		case <-p.closing:
+		}
 		bounded, done := context.WithTimeout(context.Background(), p.drain)
 		defer done()
 		if server.Shutdown(bounded) != nil {

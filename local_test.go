@@ -175,7 +175,7 @@ func TestLocalScaleDownUnderLoad(t *testing.T) {
 		if err := p.scale(t.Context(), definition{name: "f"}, func(int) int { return n }); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(200 * time.Millisecond) // of load
+		time.Sleep(localLinger / 2) // of load, and the first ones end in it
 	}
 	close(stop)
 	wg.Wait()
