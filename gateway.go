@@ -136,6 +136,9 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "the URL has a space or a control character in its query")
 		return
 	}
+	if raw := r.URL.RawPath; raw != "" && r.URL.EscapedPath() != raw {
+		r = withLegalPath(r)
+	}
 	// ServeMux would clean the path and redirect; a function sees its path as
 	// the caller wrote it. So the gateway's few routes are told apart by hand.
 	path := r.URL.EscapedPath()
@@ -162,6 +165,24 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		g.byRoute(w, r)
 	}
+}
+
+// withLegalPath returns r with the bytes escaped that no path may have. Else
+// package url drops all escapes of such a path and makes new ones, and %2F
+// becomes a slash.
+func withLegalPath(r *http.Request) *http.Request {
+	var path strings.Builder
+	for _, c := range []byte(r.URL.RawPath) {
+		if isAlnum(c) || strings.IndexByte("-._~!$&'()*+,;=:@/[]%", c) >= 0 {
+			path.WriteByte(c)
+		} else {
+			fmt.Fprintf(&path, "%%%02X", c)
+		}
+	}
+	legal, u := *r, *r.URL
+	u.RawPath = path.String()
+	legal.URL = &u
+	return &legal
 }
 
 // byName invokes the function of a /function/{name} path.
