@@ -168,6 +168,10 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 			vain = time.Now()
 		}
 		if stage == stageDial {
+			// However many more there are: each may hang for dialTimeout.
+			if time.Since(vain) > connectBudget {
+				return nil, fmt.Errorf("%w: %w", errUnreachable, err)
+			}
 			tried = append(tried, r)
 		}
 		inv.f.metrics.retries.Inc()

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,7 +14,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -379,6 +382,34 @@ func TestReplayBody(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where many replicas are on a machine that is gone, a caller does not try them
+// all, one second each.
+func TestConnectingHasABudgetOverAllReplicas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := manyFunctions(t, 1)
+		f := r.function("f0")
+		var addrs []string
+		for i := range 20 {
+			addrs = append(addrs, fmt.Sprint("10.0.0.", i, ":8080"))
+		}
+		f.balancer.update(addrs)
+		u := &upstream{log: r.log, refresh: func(*function) {}, transport: roundTripper(func(*http.Request) (*http.Response, error) {
+			time.Sleep(dialTimeout)
+			return nil, &attemptError{stageDial, syscall.ETIMEDOUT}
+		})}
+		ctx := context.WithValue(t.Context(), invocationKey{}, &invocation{f: f, deadline: time.Now().Add(time.Hour)})
+		req, err := http.NewRequestWithContext(ctx, "GET", "http://f0/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		_, err = u.RoundTrip(req)
+		if took := time.Since(began); !errors.Is(err, errUnreachable) || took > connectBudget+2*dialTimeout {
+			t.Errorf("got %v after %v, want %v within %v", err, took, errUnreachable, connectBudget+2*dialTimeout)
+		}
+	})
 }
 
 func TestACallerThatGoesAwayFreesTheReplica(t *testing.T) {
