@@ -24,6 +24,7 @@ import (
 	"net/textproto"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -68,6 +69,7 @@ var (
 )
 
 var (
+	errSilent      = fmt.Errorf("the replica acknowledges nothing: %w", syscall.ETIMEDOUT)
 	errUnsolicited = errors.New("connection closed or answered before the request")
 	errManyInterim = errors.New("too many interim responses")
 	errEarlySwitch = errors.New("protocol switched before the end of the request")
@@ -371,6 +373,9 @@ func (x *exchange) cause(err error) error {
 	if x.upload != nil {
 		if bodyErr := x.upload.bodyErr.Load(); bodyErr != nil {
 			return *bodyErr
+		}
+		if x.upload.silent.Load() {
+			return errSilent
 		}
 	}
 	// A dialer that knows the deadline may be a moment ahead of the context.

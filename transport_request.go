@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // sentLength returns the length of the body that req is to be sent with: 0 for
@@ -246,13 +247,32 @@ type upload struct {
 	state   atomic.Int32
 	bodyErr atomic.Pointer[error] // set if the body's Read failed
 	closed  atomic.Bool
+	freed   atomic.Bool   // the exchange is over: the connection may be another's
+	silent  atomic.Bool   // the connection was closed because the peer is silent
 	done    chan struct{} // closed when nothing reads the body any more; nil before start
 }
 
 func (u *upload) start(c *directConn) {
 	u.conn = c
 	u.done = make(chan struct{})
+	if limit := u.t.limits.unacked; limit > 0 && c.raw != nil {
+		time.AfterFunc(limit, u.look)
+	}
 	go u.run()
+}
+
+// look closes the connection if its peer is silent, and comes again until the
+// connection is closed or free. It stands in for the limit of smaller
+// requests, which would also cut off a peer that is slow to read.
+func (u *upload) look() {
+	switch {
+	case u.freed.Load() || u.conn.closed.Load():
+	case isSilent(u.conn.raw, u.t.limits.unacked):
+		u.silent.Store(true)
+		u.conn.close()
+	default:
+		time.AfterFunc(u.t.limits.unacked/4, u.look)
+	}
 }
 
 func (u *upload) run() {
@@ -342,6 +362,7 @@ func (u *upload) chunk(buf []byte, n int, end bool) ([]byte, error) {
 // last, the reader or the upload, puts the connection back. An upload that is
 // still far from its end is cut off: the function did not want the rest.
 func (u *upload) answered() {
+	u.freed.Store(true)
 	if u.state.CompareAndSwap(uploadEnding, uploadAnswered) {
 		return
 	}

@@ -1,3 +1,5 @@
+//go:build !386 && !s390x
+
 package main
 
 import (
@@ -99,6 +101,18 @@ func TestTransportGivesUpASilentReplica(t *testing.T) {
 	if got, err := postTo(t, rt, addr, strings.NewReader("three")); got != "ok" || err != nil {
 		t.Errorf("on a new connection: got %q, error %v, want ok", got, err)
 	}
+}
+
+// The same for a body that is being streamed.
+func TestTransportGivesUpASilentReplicaAmidABody(t *testing.T) {
+	addr := startScriptedReplica(t, func(_ int64, c net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			deafen(t, c)
+			<-t.Context().Done()
+		}
+	})
+	_, err := postTo(t, newUnackedTransport(t), addr, bytes.NewReader(make([]byte, 16<<20)))
+	wantAttempt(t, err, stageSent, syscall.ETIMEDOUT)
 }
 
 // A function that leaves a large body unread for longer than the limit is

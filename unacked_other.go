@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux || 386 || s390x
 
 package main
 
@@ -11,3 +11,6 @@ import (
 
 // limitUnacked does nothing here.
 func limitUnacked(syscall.RawConn, time.Duration) error { return nil }
+
+// isSilent never knows here.
+func isSilent(syscall.RawConn, time.Duration) bool { return false }
