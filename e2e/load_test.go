@@ -60,6 +60,7 @@ type loadRun struct {
 	began   time.Time
 	stop    context.CancelFunc // no new requests
 	done    chan struct{}      // closed when each one has been answered
+	ended   atomic.Int64       // requests of which it is known what became of them
 	results []result           // by number; complete when done is closed
 }
 
@@ -86,6 +87,23 @@ func startLoad(t testing.TB, c loadConfig) *loadRun {
 func (r *loadRun) wait() loadReport {
 	<-r.done
 	return loadReport{r.began, r.results}
+}
+
+// reach waits until it is known what became of n requests.
+func (r *loadRun) reach(t testing.TB, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), r.config.duration)
+	defer cancel()
+	err := poll(ctx, 10*time.Millisecond, func() bool { return r.ended.Load() >= int64(n) })
+	if err != nil {
+		t.Fatalf("got %d requests answered, want %d: %v", r.ended.Load(), n, err)
+	}
+}
+
+// more waits for n more requests.
+func (r *loadRun) more(t testing.TB, n int) {
+	t.Helper()
+	r.reach(t, int(r.ended.Load())+n)
 }
 
 // end stops the load, waits for what is under way, and returns what became of
@@ -122,6 +140,7 @@ func (r *loadRun) run(ctx, starting context.Context) {
 				}
 				outcome, detail := r.send(ctx, client, number)
 				results[number] = result{due.Sub(r.began), time.Since(due), outcome, detail}
+				r.ended.Add(1)
 			}
 		})
 	}
