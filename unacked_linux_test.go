@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -100,6 +101,34 @@ func TestTransportGivesUpASilentReplica(t *testing.T) {
 	}
 	if got, err := postTo(t, rt, addr, strings.NewReader("three")); got != "ok" || err != nil {
 		t.Errorf("on a new connection: got %q, error %v, want ok", got, err)
+	}
+}
+
+// Through the gateway: the POST may have run, so it is not sent again, but its
+// caller hears of it long before the limit of the invocation.
+func TestAPOSTToASilentReplicaFailsSoon(t *testing.T) {
+	var requests atomic.Int64
+	p := newMemoryProvider()
+	p.set("f", nil, startScriptedReplica(t, func(n int64, c net.Conn) {
+		req, err := http.ReadRequest(bufio.NewReader(c))
+		if err != nil {
+			return // a probe
+		}
+		io.Copy(io.Discard, req.Body)
+		if requests.Add(1) == 1 {
+			deafen(t, c)
+		}
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		<-t.Context().Done()
+	}))
+	base := startGateway(t, p)
+	for i, want := range []int{200, 502, 200} {
+		if resp, _ := call(t, "POST", base+"/function/f", "body"); resp.StatusCode != want {
+			t.Errorf("request %d: got %d, want %d", i, resp.StatusCode, want)
+		}
+	}
+	if got := requests.Load(); got != 2 {
+		t.Errorf("the function got %d requests, want 2: nobody heard the second", got)
 	}
 }
 
