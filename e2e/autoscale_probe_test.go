@@ -25,7 +25,7 @@ const envProbe = "FAAS_E2E_PROBE"
 
 const (
 	probeReady  = "ready" // what the prober prints first; then the time of the answer
-	probeLookup = 20 * time.Millisecond
+	probeLookup = 30 * time.Millisecond
 
 	swarmDNS = "127.0.0.11:53" // as every container on a network of the user's sees it
 )
