@@ -133,6 +133,9 @@ func (t *scaleTrack) applied(now time.Duration, in scaleInput, from, to int) (by
 	t.tried = -1
 	t.echoUntil = now + echoTime
 	t.replicas = to
+	if from == 0 {
+		t.startedAt = now
+	}
 	switch {
 	case to > from:
 		t.held = false // the load asked for more than somebody had set

@@ -333,6 +333,21 @@ func TestFirstReplicaStartsAlone(t *testing.T) {
 	}
 }
 
+// The replicas were taken away by hand, which only the provider knew, and one
+// is started again: that it is not ready is not the old one's fault.
+func TestStartBehindAHandIsANewStart(t *testing.T) {
+	v := newVirtual(testLimits(), 1)
+	v.run(time.Minute, steady(0))
+	v.ready = func() int { return 0 }
+	v.run(stuckAfter+time.Second, steady(0))
+	in, _ := v.track.look(v.now, v.d, v.load.totals(v.now), 0, false)
+	v.track.applied(v.now, in, 0, 1)
+	in, _ = v.track.look(v.now+time.Second, v.d, v.load.totals(v.now), 0, true)
+	if !in.alone || in.stuck {
+		t.Errorf("got alone %v and stuck %v, want the replica to start alone", in.alone, in.stuck)
+	}
+}
+
 func TestReplicasOfABurstFromZeroStayForAWindow(t *testing.T) {
 	limits := testLimits()
 	limits.zero = true
