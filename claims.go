@@ -36,6 +36,10 @@ const (
 	claimTooLong  = "too_long"
 )
 
+// conflict reports whether another function has what c is for. Else the label
+// itself is at fault.
+func (c claim) conflict() bool { return c.problem == claimTaken && c.holder != c.service }
+
 // String says in one line what is wrong, for a log or a function's status.
 func (c claim) String() string {
 	s := fmt.Sprintf("%s %q of service %s: ", c.kind, c.value, c.service)

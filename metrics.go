@@ -65,8 +65,8 @@ func newMetrics(functions func() []*function) *metrics {
 		alexaRefusals: counter("gateway_alexa_refusals_total", "Alexa requests refused, by the rule that they broke.", "reason"),
 		wireRefusals:  counter("gateway_wire_refusals_total", "Connections closed for a malformed request, by the rule that it broke.", "reason"),
 		labelErrors: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "gateway_label_errors_total", Help: "Service labels that did not parse; their defaults hold."}),
-		routeProblems: gauge("gateway_route_conflicts", "Routes, intents, skills and names that a function asks for and does not have."),
+			Name: "gateway_label_errors_total", Help: "Service labels, and routes, intents and skills in them, that cannot be used."}),
+		routeProblems: gauge("gateway_route_conflicts", "Routes, intents, skills and names that a function asks for and another one has."),
 		providerUp:    gauge("gateway_provider_up", "1 if the last question to the provider was answered."),
 		providerSeen:  gauge("gateway_provider_last_success_timestamp_seconds", "When the provider last answered."),
 	}

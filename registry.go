@@ -243,7 +243,6 @@ func (r *registry) apply(defs []definition) {
 		next.functions[d.name] = f
 		next.defs = append(next.defs, d)
 	}
-	r.metrics.labelErrors.Add(float64(labelErrors))
 
 	if slices.EqualFunc(old.defs, next.defs, sameWays) && old.routes != nil {
 		next.routes, next.alexa, next.claims = old.routes, old.alexa, old.claims
@@ -253,10 +252,16 @@ func (r *registry) apply(defs []definition) {
 		next.routes, next.alexa, next.claims = routes, alexa, slices.Concat(routeClaims, alexaClaims)
 	}
 	for _, c := range next.claims {
-		problems = append(problems, c.String())
-		conflicts++
+		problem := c.String()
+		problems = append(problems, problem)
+		if c.conflict() {
+			conflicts++
+		} else if !r.problems[problem] {
+			labelErrors++
+		}
 	}
 	r.report(problems)
+	r.metrics.labelErrors.Add(float64(labelErrors))
 	r.metrics.routeProblems.Set(float64(conflicts))
 	r.current.Store(next)
 	for name, f := range old.functions {

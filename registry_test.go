@@ -220,6 +220,54 @@ func TestLabelProblemsAreLoggedAndCountedOnce(t *testing.T) {
 	}
 }
 
+// What a label asks for in vain is a conflict only where another function has
+// it. Patterns that no function could have used to be counted as conflicts.
+func TestUnusableRoutesAndIntentsAreLabelErrors(t *testing.T) {
+	old := time.Unix(1000, 0)
+	many := make([]string, maxRoutes+1)
+	for i := range many {
+		many[i] = fmt.Sprintf("/many/%d", i)
+	}
+	tests := []struct {
+		name      string
+		labels    func(*definition)
+		conflicts int
+		errors    int
+	}{
+		{"held by an older function", func(d *definition) { d.routes, d.intents = []string{"/orders"}, []string{"OrderIntent"} }, 2, 0},
+		{"not valid", func(d *definition) { d.routes, d.intents = []string{"orders", "/{id}/{id}"}, []string{"a\x00b"} }, 0, 3},
+		{"reserved", func(d *definition) { d.routes = []string{"/metrics"} }, 0, 1},
+		{"too many", func(d *definition) { d.routes = many }, 0, 1},
+		{"too long", func(d *definition) { d.routes = []string{"/" + strings.Repeat("x", maxRouteLabel)} }, 0, 1},
+		{"asked for twice", func(d *definition) { d.routes = []string{"/new", "/new"} }, 0, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newMemoryProvider()
+			p.set("orders", func(d *definition) {
+				d.created, d.routes, d.intents = old, []string{"/orders"}, []string{"OrderIntent"}
+			})
+			p.set("f", func(d *definition) { d.created = old.Add(time.Hour); tt.labels(d) })
+			r, logged := newTestRegistry(p, accepts)
+			for range 3 {
+				mustLoad(t, r)
+			}
+			text := exposed(r.metrics)
+			for _, want := range []string{
+				fmt.Sprintf("gateway_route_conflicts %d\n", tt.conflicts),
+				fmt.Sprintf("gateway_label_errors_total %d\n", tt.errors),
+			} {
+				if !strings.Contains(text, want) {
+					t.Errorf("got no %q", want)
+				}
+			}
+			if got, want := logged.count("level=WARN", "service f: "), tt.conflicts+tt.errors; got != want {
+				t.Errorf("logged %d times, want each of %d once", got, want)
+			}
+		})
+	}
+}
+
 func TestWithoutTheProviderTheLastSnapshotServesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &hookedProvider{memoryProvider: newMemoryProvider()}
