@@ -13,8 +13,10 @@ ARG TARGETOS
 ARG TARGETARCH
 ARG TARGETVARIANT
 ARG VERSION=dev
+# Of the source: git is not in the build context.
+ARG REVISION=
 RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} GOARM=${TARGETVARIANT#v} \
-    go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION}" -o /gateway .
+    go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION} -X main.revision=${REVISION}" -o /gateway .
 
 FROM scratch
 # Amazon's certificate chains are checked against these roots.
@@ -25,7 +27,9 @@ EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s CMD ["/gateway", "-run-healthcheck"]
 ENTRYPOINT ["/gateway"]
 ARG VERSION=dev
+ARG REVISION=
 LABEL org.opencontainers.image.title="faas gateway" \
       org.opencontainers.image.description="Functions as a service for Docker Swarm" \
       org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.version="${VERSION}"
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

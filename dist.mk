@@ -1,6 +1,7 @@
 # Images, release files and the stack. Included by the Makefile.
 
 VERSION       ?= $(shell git describe --tags --always --dirty)
+REVISION      ?= $(shell git rev-parse HEAD 2>/dev/null)
 PLATFORMS     ?= linux/amd64 linux/arm64 linux/arm/v7
 FAAS_REGISTRY ?= faas
 FAAS_TAG      ?= latest
@@ -30,13 +31,13 @@ images: images-here
 # the platform into the image, which Swarm goes by.
 define cross
 DOCKER_BUILDKIT=1 docker build --platform $2 -t $(call image,$1)-$(call dashed,$2) -f $(if $(filter fwatchdog,$1),watchdog/)Dockerfile \
-  --build-arg VERSION=$(VERSION) $(BUILD_ARGS) .;
+  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(BUILD_ARGS) .;
 endef
 
 ## images-here: every image, for this machine alone
 images-here:
-	docker build -t $(call image,gateway) --build-arg VERSION=$(VERSION) $(BUILD_ARGS) .
-	docker build -t $(call image,fwatchdog) -f watchdog/Dockerfile --build-arg VERSION=$(VERSION) $(BUILD_ARGS) .
+	docker build -t $(call image,gateway) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(BUILD_ARGS) .
+	docker build -t $(call image,fwatchdog) -f watchdog/Dockerfile --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(BUILD_ARGS) .
 	@set -e; $(foreach s,$(SAMPLES),docker build -t $(call image,$s) \
 	  --build-arg WATCHDOG_IMAGE=$(call image,fwatchdog) $(BUILD_ARGS) $(call sample_dir,$s);)
 
@@ -63,7 +64,7 @@ dist:
 # Nothing of the machine, the path or the day gets in; the revision does.
 define compile
 CGO_ENABLED=0 GOOS=linux GOARCH=$(call arch,$3) GOAMD64=v1 GOARM=$(patsubst v%,%,$(call variant,$3)) GOFLAGS= \
-  go build -trimpath -ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o $(DIST)/$1-linux-$(call dashed,$3) $2;
+  go build -trimpath -ldflags '-s -w -buildid= -X main.version=$(VERSION) -X main.revision=$(REVISION)' -o $(DIST)/$1-linux-$(call dashed,$3) $2;
 endef
 
 ## dist-check: dist, and again in another folder with an empty cache; fails if a byte differs
@@ -71,5 +72,5 @@ dist-check: dist
 	@set -e; tmp=$$(mktemp -d); trap 'chmod -R u+w "$$tmp"; rm -rf "$$tmp"' EXIT; \
 	mkdir $$tmp/copy; tar -c --exclude=./dist . | tar -x -C $$tmp/copy; \
 	GOCACHE=$$tmp/cache $(MAKE) -C $$tmp/copy --no-print-directory dist \
-	  DIST=$$tmp/dist VERSION='$(VERSION)' PLATFORMS='$(PLATFORMS)' >/dev/null; \
+	  DIST=$$tmp/dist VERSION='$(VERSION)' REVISION='$(REVISION)' PLATFORMS='$(PLATFORMS)' >/dev/null; \
 	diff -r $(DIST) $$tmp/dist; echo "dist: two builds are identical"

@@ -34,8 +34,9 @@ const (
 	heapHeadroom = 32 << 20
 )
 
-// version is set at link time for a release: -ldflags "-X main.version=1.2.3".
-var version = ""
+// Both are set at link time for a release or an image, which is built without
+// the repository: -ldflags "-X main.version=1.2.3 -X main.revision=0a1b2c".
+var version, revision = "", ""
 
 func main() {
 	signals := make(chan os.Signal, 2)
@@ -249,6 +250,9 @@ func buildVersion() string {
 }
 
 func buildRevision() string {
+	if revision != "" {
+		return revision
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {

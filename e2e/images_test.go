@@ -30,6 +30,8 @@ const (
 	watchdogImage = "faas/fwatchdog"
 	catImage      = "faas/catservice"
 	intentImage   = "faas/hostname-intent"
+
+	imageRevision = "0a1b2c" // that the gateway's image is told to be of
 )
 
 // prepare makes what every test relies on: the functions network, and the
@@ -70,7 +72,7 @@ func (l *lab) build(ctx context.Context, image, dockerfile, dir string, args ...
 	defer cancel()
 	args = append([]string{
 		"build", "--network", "none", "--tag", image, "--file", filepath.Join(l.root, dockerfile),
-		"--build-arg", "GO_IMAGE=" + builderImage, "--build-arg", "BASE_IMAGE=" + baseImage,
+		"--build-arg", "GO_IMAGE=" + builderImage, "--build-arg", "BASE_IMAGE=" + baseImage, "--build-arg", "REVISION=" + imageRevision,
 	}, args...)
 	cmd := l.node(1).dockerCommand(ctx, append(args, filepath.Join(l.root, dir))...)
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -74,7 +74,7 @@ func TestStack(t *testing.T) {
 		p := l.findPrometheus(t)
 		p.awaitValue(t, `sum(up{job="gateway"})`, fmt.Sprint(nodeCount))
 		p.checkRules(t)
-		p.awaitValue(t, `count(count by (instance) (gateway_build_info))`, fmt.Sprint(nodeCount))
+		p.awaitValue(t, `count(count by (instance) (gateway_build_info{revision="`+imageRevision+`"}))`, fmt.Sprint(nodeCount))
 	})
 
 	t.Run("cold start", func(t *testing.T) {

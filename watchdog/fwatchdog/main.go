@@ -25,8 +25,8 @@ import (
 	"faas/watchdog"
 )
 
-// version is set by the linker (-X main.version=...).
-var version = ""
+// Both are set by the linker (-X main.version=... -X main.revision=...).
+var version, revision = "", ""
 
 const shutdownAttempt = 100 * time.Millisecond
 
@@ -185,22 +185,22 @@ func shutdown(ctx context.Context, srv *http.Server) {
 // versionLine names the version and, as far as the build knows it, the
 // revision.
 func versionLine() string {
-	v, revision := version, ""
+	v, rev := version, revision
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if v == "" {
 			v = info.Main.Version
 		}
 		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = s.Value
+			if rev == "" && s.Key == "vcs.revision" {
+				rev = s.Value
 			}
 		}
 	}
 	if v == "" {
 		v = "(devel)"
 	}
-	if revision != "" {
-		return v + " " + revision
+	if rev != "" {
+		return v + " " + rev
 	}
 	return v
 }

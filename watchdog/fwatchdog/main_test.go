@@ -63,7 +63,7 @@ func TestStandardLibraryOnly(t *testing.T) {
 func build(t *testing.T) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "fwatchdog")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=v1.2.3", "-o", name, ".")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=v1.2.3 -X main.revision=0a1b2c", "-o", name, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
@@ -189,8 +189,8 @@ func TestBinary(t *testing.T) {
 
 	t.Run("version", func(t *testing.T) {
 		out, err := exec.Command(binary, "-version").Output()
-		if err != nil || !strings.HasPrefix(string(out), "v1.2.3") {
-			t.Errorf("got %q, %v, want v1.2.3", out, err)
+		if err != nil || string(out) != "v1.2.3 0a1b2c\n" {
+			t.Errorf("got %q, %v, want v1.2.3 0a1b2c", out, err)
 		}
 	})
 
