@@ -196,3 +196,19 @@ func TestProvisioning(t *testing.T) {
 		}
 	}
 }
+
+// Whoever reaches Grafana must find no administrator whose password is known:
+// Grafana's own is "admin" where none is set, and one in the stack's
+// environment is there for all to read.
+func TestStackHasNoAdministrator(t *testing.T) {
+	stack, err := os.ReadFile("../stack.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION: "true"` + "\n"; !strings.Contains(string(stack), want) {
+		t.Errorf("stack.yml has no %q", want)
+	}
+	if strings.Contains(string(stack), "GF_SECURITY_ADMIN_") {
+		t.Error("stack.yml sets what the administrator is")
+	}
+}
