@@ -21,16 +21,17 @@ dashed  = $(subst /,-,$(patsubst linux/%,%,$1))
 # More arguments for each docker build, such as --build-arg GO_IMAGE=...
 BUILD_ARGS ?=
 
-.PHONY: images images-here push deploy dist dist-check
+.PHONY: images images-here push push-all deploy dist dist-check
 
 ## images: gateway and fwatchdog for each of PLATFORMS, samples for this machine
 images: images-here
 	@set -e; $(foreach p,$(PLATFORMS),$(foreach i,gateway fwatchdog,$(call cross,$i,$p)))
 
 # The compiler runs on this machine whatever the platform. Only BuildKit writes
-# the platform into the image, which Swarm goes by.
+# the platform into the image, which Swarm goes by. An attestation beside the
+# image would make the name a list already, which no other list can hold.
 define cross
-DOCKER_BUILDKIT=1 docker build --platform $2 -t $(call image,$1)-$(call dashed,$2) -f $(if $(filter fwatchdog,$1),watchdog/)Dockerfile \
+DOCKER_BUILDKIT=1 BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --platform $2 -t $(call image,$1)-$(call dashed,$2) -f $(if $(filter fwatchdog,$1),watchdog/)Dockerfile \
   --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(BUILD_ARGS) .;
 endef
 
@@ -41,9 +42,18 @@ images-here:
 	@set -e; $(foreach s,$(SAMPLES),docker build -t $(call image,$s) \
 	  --build-arg WATCHDOG_IMAGE=$(call image,fwatchdog) $(BUILD_ARGS) $(call sample_dir,$s);)
 
-## push: this machine's images to FAAS_REGISTRY
+## push: what images-here built, to FAAS_REGISTRY
 push:
 	@set -e; $(foreach i,gateway fwatchdog $(SAMPLES),docker push $(call image,$i);)
+
+## push-all: what images built: gateway and fwatchdog under one name for all of PLATFORMS
+push-all:
+	@set -e; $(foreach i,$(SAMPLES),docker push $(call image,$i);) \
+	$(foreach i,gateway fwatchdog,$(call joined,$(call image,$i),$(foreach p,$(PLATFORMS),$(call image,$i)-$(call dashed,$p))))
+
+define joined
+$(foreach i,$2,docker push $i;) docker manifest create --amend $1 $2; docker manifest push --purge $1;
+endef
 
 # Swarm cannot change a config: what is mounted gets a name by its content.
 CONFIGS := prometheus.yml $(filter-out %.test.yml,$(wildcard prometheus/*.yml)) $(shell find grafana -name '*.yml' -o -name '*.json')
