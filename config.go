@@ -125,7 +125,7 @@ func parseConfig(args []string, getenv func(string) string, usage io.Writer) (co
 		return nil
 	})
 	p.text(&c.logFormat, "log-format", "text", "`format`: text or json", oneOf("text", "json"))
-	p.truth(&c.accessLog, "access-log", "one line per request")
+	p.truth(&c.accessLog, "access-log", "one log line per invocation")
 	p.list1("trusted-proxies", "", "`CIDRs` whose X-Forwarded-* headers are kept and appended to, separated by commas", func(s string) (err error) {
 		c.trustedProxies, err = parseTrustedProxies(s)
 		return err

@@ -202,7 +202,7 @@ func newServer(g *gateway, ln *strictListener, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    maxHeaderLen,
 		Protocols:         protocols,
 		ConnState:         ln.connState,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 }
 
