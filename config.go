@@ -183,8 +183,11 @@ type settings struct {
 }
 
 func (p *settings) parse(args []string, getenv func(string) string) error {
-	if err := p.Parse(args); err != nil {
-		return errors.Join(append(p.errs, err)...)
+	for err := p.Parse(args); err != nil; err = p.Parse(p.Args()) { // which begins behind the bad one
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		p.errs = append(p.errs, err)
 	}
 	if p.NArg() > 0 {
 		p.errs = append(p.errs, fmt.Errorf("unexpected argument %q: settings are flags, as in -listen :8080", p.Arg(0)))

@@ -40,6 +40,7 @@ var settingCases = []struct {
 	{"scale-target", "2.5", "1", func(c *config) any { return c.scale.target }, 2.5, 10.0},
 	{"scale-min", "0", "2", func(c *config) any { return c.scale.min }, 0, 1},
 	{"scale-max", "3", "2", func(c *config) any { return c.scale.max }, 3, 20},
+	{"autoscale", "false", "true", func(c *config) any { return c.autoscale }, false, true},
 	{"drain", "0", "1", func(c *config) any { return c.drain }, time.Duration(0), 5 * time.Second},
 	{"shutdown-timeout", "5", "1", func(c *config) any { return c.shutdownTimeout }, 5 * time.Second, time.Minute},
 	{"log-level", "debug", "error", func(c *config) any { return c.logLevel }, slog.LevelDebug, slog.LevelInfo},

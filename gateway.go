@@ -56,6 +56,18 @@ type gateway struct {
 	requests       map[string]func() // counts one by route
 
 	draining atomic.Bool
+	inflight atomic.Int64 // invocations
+}
+
+// idle waits until no invocation is in flight, upgraded connections included,
+// which http.Server's Shutdown does not know.
+func (g *gateway) idle(ctx context.Context) error {
+	for g.inflight.Load() > 0 {
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newGateway(c *config, r *registry, up *upstream, m *metrics, log *slog.Logger) *gateway {
@@ -123,7 +135,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// refusal. An invocation gets more time.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyLinger))
 	}
-	if g.draining.Load() {
+	if g.draining.Load() && r.Header["Upgrade"] == nil {
 		w.Header().Set("Connection", "close") // so that nobody is cut off at the end
 	}
 	if len(r.RequestURI) > maxURLLen {
@@ -293,6 +305,8 @@ func (g *gateway) lookup(name string) *function {
 // invoke takes a request through a function and counts how it ended.
 func (g *gateway) invoke(w http.ResponseWriter, r *http.Request, inv *invocation) {
 	g.requests[inv.kind]()
+	g.inflight.Add(1)
+	defer g.inflight.Add(-1)
 	f := inv.f
 	def := f.def.Load()
 	inv.start = time.Now()
@@ -301,7 +315,9 @@ func (g *gateway) invoke(w http.ResponseWriter, r *http.Request, inv *invocation
 	f.metrics.started.Inc()
 	if err := f.admission.enter(inv.start, def.maxInflight); err != nil {
 		g.failed(w, r.WithContext(context.WithValue(r.Context(), invocationKey{}, inv)), err)
-		f.metrics.ended(inv.code, time.Since(inv.start))
+		now := time.Now()
+		f.metrics.ended(inv.code, now.Sub(inv.start))
+		g.logAccess(r, inv, now)
 		return
 	}
 	// A caller that sends or reads slowly costs itself the limit, and no more.

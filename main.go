@@ -180,7 +180,11 @@ func serve(ctx context.Context, c *config, from provider, log *slog.Logger, sign
 		case <-bounded.Done():
 		}
 	})
-	if err := server.Shutdown(bounded); err != nil {
+	err = server.Shutdown(bounded)
+	if err == nil {
+		err = g.idle(bounded)
+	}
+	if err != nil {
 		server.Close()
 		return fmt.Errorf("requests in flight were cut off: %w", err)
 	}
@@ -230,7 +234,9 @@ func healthcheck(ctx context.Context, listen string, stderr io.Writer) int {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/healthz", nil)
 	if err == nil {
 		var resp *http.Response
-		if resp, err = http.DefaultClient.Do(req); err == nil {
+		// Without the proxy of the environment: this is about this machine.
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		if resp, err = client.Do(req); err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
 				return 0

@@ -120,7 +120,7 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 				err = u.await(ctx, inv.f)
 				vain = time.Time{}
 				req.Header["X-Timeout"] = []string{inv.timeLeft()} // less than it was
-			case time.Since(vain) > connectBudget:
+			case !vain.IsZero() && time.Since(vain) > connectBudget:
 				err = errUnreachable
 			default:
 				err = sleep(ctx, pause)
@@ -164,10 +164,12 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 		if !body.rewindable() {
 			return nil, fmt.Errorf("replica %s, and the body cannot be sent again: %w", r.addr, err)
 		}
-		if vain.IsZero() {
-			vain = time.Now()
-		}
-		if stage == stageDial {
+		if stage != stageDial {
+			vain = time.Time{} // it did accept one
+		} else {
+			if vain.IsZero() {
+				vain = time.Now()
+			}
 			// However many more there are: each may hang for dialTimeout.
 			if time.Since(vain) > connectBudget {
 				return nil, fmt.Errorf("%w: %w", errUnreachable, err)
