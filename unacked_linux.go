@@ -30,13 +30,16 @@ func limitUnacked(c syscall.RawConn, d time.Duration) error {
 	return os.NewSyscallError("setsockopt", err)
 }
 
-// silentRetransmits in a row without an acknowledgement take 1.4 s at least:
-// the system waits 200 ms for the first, and twice as long each time.
-const silentRetransmits = 3
+// What a peer that is well does not leave unanswered. The system waits 200 ms
+// for the first retransmission, and twice as long each time.
+const (
+	silentRetransmits = 3
+	silentProbes      = 2 // keep-alive or window probes
+)
 
 // isSilent reports whether the peer has acknowledged nothing for d although
-// something is on its way to it. One that is well but takes no more still
-// acknowledges.
+// data or probes are on their way to it. One that is well but takes no more
+// data answers the probes.
 func isSilent(c syscall.RawConn, d time.Duration) bool {
 	var info syscall.TCPInfo
 	size := uint32(unsafe.Sizeof(info))
@@ -47,5 +50,6 @@ func isSilent(c syscall.RawConn, d time.Duration) bool {
 	}) != nil || failed != 0 {
 		return false
 	}
-	return info.Unacked > 0 && info.Retransmits >= silentRetransmits && int64(info.Last_ack_recv) >= d.Milliseconds()
+	unanswered := info.Unacked > 0 && info.Retransmits >= silentRetransmits || info.Probes >= silentProbes
+	return unanswered && int64(info.Last_ack_recv) >= d.Milliseconds()
 }

@@ -132,16 +132,28 @@ func TestAPOSTToASilentReplicaFailsSoon(t *testing.T) {
 	}
 }
 
-// The same for a body that is being streamed.
+// The same for a body that is being streamed, and for a wait after it.
 func TestTransportGivesUpASilentReplicaAmidABody(t *testing.T) {
-	addr := startScriptedReplica(t, func(_ int64, c net.Conn) {
-		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-			deafen(t, c)
-			<-t.Context().Done()
-		}
-	})
-	_, err := postTo(t, newUnackedTransport(t), addr, bytes.NewReader(make([]byte, 16<<20)))
-	wantAttempt(t, err, stageSent, syscall.ETIMEDOUT)
+	for _, c := range []struct {
+		name string
+		read int64
+	}{{"body on its way", 1}, {"body read, no answer", 1 << 20}} {
+		t.Run(c.name, func(t *testing.T) {
+			addr := startScriptedReplica(t, func(_ int64, conn net.Conn) {
+				req, err := http.ReadRequest(bufio.NewReader(conn))
+				if err != nil {
+					return
+				}
+				if _, err := io.CopyN(io.Discard, req.Body, c.read); err != nil {
+					t.Error(err)
+				}
+				deafen(t, conn)
+				<-t.Context().Done()
+			})
+			_, err := postTo(t, newUnackedTransport(t), addr, bytes.NewReader(make([]byte, 1<<20)))
+			wantAttempt(t, err, stageSent, syscall.ETIMEDOUT)
+		})
+	}
 }
 
 // A function that leaves a large body unread for longer than the limit is
