@@ -93,21 +93,35 @@ func newGateway(c *config, r *registry, up *upstream, m *metrics, log *slog.Logg
 
 // An invocation is one request on its way through a function.
 type invocation struct {
-	f        *function
-	kind     string
-	path     string // that the function sees; "" is the request's own
-	rawPath  string
-	route    routeMatch
-	callID   string
-	start    time.Time
-	deadline time.Time
-	replica  *replica // that it is in
-	tried    [4]*replica
-	code     int // answered, or about to be
-	err      error
+	guard
+	f       *function
+	kind    string
+	path    string // that the function sees; "" is the request's own
+	rawPath string
+	route   routeMatch
+	callID  string
+	start   time.Time
+	replica *replica // that it is in
+	tried   [4]*replica
+	code    int // answered, or about to be
+	err     error
+	body    *replayBody // the request's, once it is sent on; nil for none
+}
 
-	body      *replayBody // the request's, once it is sent on; nil for none
-	bodyEnded func()      // told when all of it has been read; may be nil
+// An invocationContext is the root of an invocation's contexts: it has the
+// deadline, and the values of the request. It never ends by itself: the guard
+// ends the one derived from it.
+type invocationContext struct{ *invocation }
+
+func (c invocationContext) Deadline() (time.Time, bool) { return c.deadline, true }
+func (c invocationContext) Done() <-chan struct{}       { return nil }
+func (c invocationContext) Err() error                  { return nil }
+
+func (c invocationContext) Value(key any) any {
+	if key == (invocationKey{}) {
+		return c.invocation
+	}
+	return c.request.Value(key)
 }
 
 type invocationKey struct{}
@@ -312,29 +326,21 @@ func (g *gateway) invoke(w http.ResponseWriter, r *http.Request, inv *invocation
 	inv.start = time.Now()
 	inv.deadline = inv.start.Add(def.timeout)
 	inv.callID = callID(r.Header)
+	inv.request = r.Context()
 	f.metrics.started.Inc()
+	ctx, end := context.WithCancelCause(invocationContext{inv})
+	r = r.WithContext(ctx)
 	if err := f.admission.enter(inv.start, def.maxInflight); err != nil {
-		g.failed(w, r.WithContext(context.WithValue(r.Context(), invocationKey{}, inv)), err)
+		defer end(nil)
+		g.failed(w, r, err)
 		now := time.Now()
 		f.metrics.ended(inv.code, now.Sub(inv.start))
 		g.logAccess(r, inv, now)
 		return
 	}
-	// A caller that sends or reads slowly costs itself the limit, and no more.
-	// Writing ends a moment later than the context, for the 504.
 	control := http.NewResponseController(w)
 	control.EnableFullDuplex() // a function may answer while it reads
-	late := inv.deadline.Add(time.Second)
-	control.SetWriteDeadline(late)
-	if r.Body == http.NoBody {
-		control.SetReadDeadline(late)
-	} else {
-		// Reading the body ends with the context, or just behind it: net/http
-		// takes a deadline that passes for a caller that goes away.
-		control.SetReadDeadline(inv.deadline.Add(50 * time.Millisecond))
-		inv.bodyEnded = func() { control.SetReadDeadline(late) }
-	}
-	ctx, cancel := context.WithDeadline(context.WithValue(r.Context(), invocationKey{}, inv), inv.deadline)
+	inv.begin(control, r.Body != http.NoBody, def.timeout, end)
 	defer func() {
 		// ReverseProxy panics with http.ErrAbortHandler when the answer broke
 		// off after its headers.
@@ -345,7 +351,7 @@ func (g *gateway) invoke(w http.ResponseWriter, r *http.Request, inv *invocation
 		if broke != nil {
 			inv.code = brokenOff(ctx)
 		}
-		cancel()
+		inv.stop()
 		f.metrics.ended(inv.code, now.Sub(inv.start))
 		g.logAccess(r, inv, now)
 		if inv.unread(r) {
@@ -363,13 +369,13 @@ func (g *gateway) invoke(w http.ResponseWriter, r *http.Request, inv *invocation
 			panic(broke)
 		}
 	}()
-	g.proxy.ServeHTTP(w, r.WithContext(ctx))
+	g.proxy.ServeHTTP(w, r)
 }
 
 // brokenOff tells by whom an answer was cut short.
 func brokenOff(ctx context.Context) int {
 	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return http.StatusGatewayTimeout
 	case ctx.Err() != nil:
 		return statusClientGone

@@ -206,6 +206,7 @@ func newServer(g *gateway, ln *strictListener, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    maxHeaderLen,
 		Protocols:         protocols,
 		ConnState:         ln.connState,
+		ConnContext:       withCaller,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 }

@@ -95,7 +95,7 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	inv := invocationOf(ctx)
 	var body *replayBody
 	if req.Body != nil {
-		body = &replayBody{src: req.Body, atEnd: inv.bodyEnded}
+		body = &replayBody{src: req.Body, atEnd: inv.bodyRead}
 	}
 	inv.body = body
 	tried := inv.tried[:0]

@@ -399,7 +399,7 @@ func TestConnectingHasABudgetOverAllReplicas(t *testing.T) {
 			time.Sleep(dialTimeout)
 			return nil, &attemptError{stageDial, syscall.ETIMEDOUT}
 		})}
-		ctx := context.WithValue(t.Context(), invocationKey{}, &invocation{f: f, deadline: time.Now().Add(time.Hour)})
+		ctx := context.WithValue(t.Context(), invocationKey{}, &invocation{f: f, guard: guard{deadline: time.Now().Add(time.Hour)}})
 		req, err := http.NewRequestWithContext(ctx, "GET", "http://f0/", nil)
 		if err != nil {
 			t.Fatal(err)

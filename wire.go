@@ -90,9 +90,11 @@ func (l *strictListener) connState(conn net.Conn, state http.ConnState) {
 	}
 	switch state {
 	case http.StateIdle:
+		c.unwatch()
 		c.scan.inHand--
 		c.answer.CompareAndSwap(answerServer, answerNone)
 	case http.StateHijacked:
+		c.unwatch()
 		c.scan.state = wireRaw
 	}
 }
@@ -114,6 +116,7 @@ type strictConn struct {
 	scan    wireScanner
 	broken  violation
 	answer  atomic.Int32
+	caller  callerWatch
 }
 
 func (c *strictConn) Read(p []byte) (int, error) {
@@ -126,6 +129,9 @@ func (c *strictConn) Read(p []byte) (int, error) {
 		}
 		if c.scan.state == wireRaw {
 			return c.Conn.Read(p)
+		}
+		if c.turnDown(p) {
+			return 0, nil
 		}
 		held := copy(p, c.scan.heldBack())
 		if held == len(p) {
