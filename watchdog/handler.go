@@ -147,16 +147,22 @@ var (
 	errGone  = errors.New("the client went away, or the watchdog ends")
 )
 
-// limited returns the context of one invocation, and its limit: exec_timeout,
-// or less if the caller asked for less. A header X-Timeout that is no duration
-// is ignored.
-func (h *Handler) limited(r *http.Request) (context.Context, context.CancelCauseFunc, time.Duration) {
+// limit returns the limit of one invocation: exec_timeout, or less if the
+// caller asked for less; 0 is none. A header X-Timeout that is no duration is
+// ignored.
+func (h *Handler) limit(r *http.Request) time.Duration {
 	limit := h.cfg.ExecTimeout
 	if v := r.Header.Get("X-Timeout"); v != "" {
 		if d, ok := parseDuration(v); ok && d > 0 && (limit == 0 || d < limit) {
 			limit = d
 		}
 	}
+	return limit
+}
+
+// limited returns the context of one invocation, and its limit.
+func (h *Handler) limited(r *http.Request) (context.Context, context.CancelCauseFunc, time.Duration) {
+	limit := h.limit(r)
 	ctx, cancel := context.WithCancelCause(r.Context())
 	if limit == 0 {
 		return ctx, cancel, 0

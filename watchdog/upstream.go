@@ -74,9 +74,14 @@ type proxied struct {
 type proxiedKey struct{}
 
 func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel, limit := u.h.limited(r)
-	defer cancel(nil)
-	r = r.WithContext(context.WithValue(ctx, proxiedKey{}, proxied{time.Now(), limit}))
+	limit := u.h.limit(r)
+	ctx := context.WithValue(r.Context(), proxiedKey{}, proxied{time.Now(), limit})
+	if limit > 0 {
+		timed, cancel := context.WithTimeoutCause(ctx, limit, errLimit)
+		defer cancel()
+		ctx = timed
+	}
+	r = r.WithContext(ctx)
 	if !u.await(ctx) {
 		if err := ctx.Err(); err != nil {
 			u.fail(w, r, err)
@@ -134,7 +139,7 @@ func (u *upstream) rewrite(pr *httputil.ProxyRequest) {
 	}
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // even what does not parse
 	if p := pr.In.Context().Value(proxiedKey{}).(proxied); p.limit > 0 {
-		pr.Out.Header.Set("X-Timeout", max(p.limit-time.Since(p.started), 0).String())
+		pr.Out.Header["X-Timeout"] = []string{max(p.limit-time.Since(p.started), 0).String()}
 	}
 }
 
