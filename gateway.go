@@ -101,6 +101,7 @@ type invocation struct {
 	route   routeMatch
 	callID  string
 	start   time.Time
+	started string   // start as the function is told it
 	replica *replica // that it is in
 	tried   [4]*replica
 	code    int // answered, or about to be
@@ -340,7 +341,7 @@ func (g *gateway) invoke(w http.ResponseWriter, r *http.Request, inv *invocation
 	}
 	control := http.NewResponseController(w)
 	control.EnableFullDuplex() // a function may answer while it reads
-	inv.begin(control, r.Body != http.NoBody, def.timeout, end)
+	inv.begin(w, r.Body != http.NoBody, def.timeout, end)
 	defer func() {
 		// ReverseProxy panics with http.ErrAbortHandler when the answer broke
 		// off after its headers.
@@ -400,7 +401,8 @@ func (g *gateway) rewrite(pr *httputil.ProxyRequest) {
 	dropRouteHeaders(h)
 	inv.route.setHeaders(h)
 	g.forward.set(h, pr.In)
-	values := &[3]string{inv.callID, strconv.FormatInt(inv.start.UnixNano(), 10), inv.timeLeft()}
+	inv.started = strconv.FormatInt(inv.start.UnixNano(), 10)
+	values := &[3]string{inv.callID, inv.started, inv.timeLeft()}
 	h["X-Call-Id"] = values[0:1:1]
 	h["X-Start-Time"] = values[1:2:2]
 	h["X-Timeout"] = values[2:3:3]
@@ -410,7 +412,7 @@ func (g *gateway) rewrite(pr *httputil.ProxyRequest) {
 func (g *gateway) answered(resp *http.Response) error {
 	inv := invocationOf(resp.Request.Context())
 	inv.code = resp.StatusCode
-	values := &[3]string{inv.callID, strconv.FormatInt(inv.start.UnixNano(), 10), seconds(time.Since(inv.start))}
+	values := &[3]string{inv.callID, inv.started, seconds(time.Since(inv.start))}
 	resp.Header["X-Call-Id"] = values[0:1:1]
 	resp.Header["X-Start-Time"] = values[1:2:2]
 	resp.Header["X-Duration-Seconds"] = values[2:3:3]

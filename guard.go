@@ -20,7 +20,7 @@ const guardDelay = 10 * time.Millisecond
 // and written: a caller that is slow costs itself the limit, and no more.
 type guard struct {
 	request  context.Context // the caller's
-	control  *http.ResponseController
+	w        http.ResponseWriter
 	deadline time.Time
 	end      context.CancelCauseFunc
 
@@ -35,8 +35,8 @@ type guard struct {
 
 // begin begins to guard what end ends, limit before the deadline. reading says
 // that there is a body. Each begin wants one stop.
-func (g *guard) begin(control *http.ResponseController, reading bool, limit time.Duration, end context.CancelCauseFunc) {
-	g.control, g.reading, g.end = control, reading, end
+func (g *guard) begin(w http.ResponseWriter, reading bool, limit time.Duration, end context.CancelCauseFunc) {
+	g.w, g.reading, g.end = w, reading, end
 	g.mu.Lock()
 	g.timer = time.AfterFunc(min(guardDelay, limit), g.due)
 	g.mu.Unlock()
@@ -62,13 +62,14 @@ const lateBy = time.Second
 func (g *guard) arm() {
 	g.armed = true
 	g.timer.Reset(time.Until(g.deadline))
-	g.control.SetWriteDeadline(g.deadline.Add(lateBy))
+	control := http.NewResponseController(g.w)
+	control.SetWriteDeadline(g.deadline.Add(lateBy))
 	if g.reading {
 		// Reading the body ends with the context, or just behind it: net/http
 		// takes a deadline that passes for a caller that goes away.
-		g.control.SetReadDeadline(g.deadline.Add(50 * time.Millisecond))
+		control.SetReadDeadline(g.deadline.Add(50 * time.Millisecond))
 	} else {
-		g.control.SetReadDeadline(g.deadline.Add(lateBy))
+		control.SetReadDeadline(g.deadline.Add(lateBy))
 	}
 	g.unhook = context.AfterFunc(g.request, func() { g.end(context.Cause(g.request)) })
 	if caller := callerOf(g.request); caller != nil {
@@ -82,7 +83,7 @@ func (g *guard) bodyRead() {
 	defer g.mu.Unlock()
 	g.reading = false
 	if g.armed && !g.over {
-		g.control.SetReadDeadline(g.deadline.Add(lateBy))
+		http.NewResponseController(g.w).SetReadDeadline(g.deadline.Add(lateBy))
 	}
 }
 
