@@ -206,19 +206,27 @@ func (t *routeTable) match(r *http.Request) (routeMatch, bool) {
 	t.mux.ServeHTTP(&probe, asked)
 	switch {
 	case clean != escaped && asked.Pattern != "":
-		// Not left to the ServeMux, which escapes the escapes again.
-		if r.URL.RawQuery != "" {
-			clean += "?" + r.URL.RawQuery
-		}
-		return routeMatch{answer: http.RedirectHandler(clean, http.StatusTemporaryRedirect)}, true
+		return redirect(clean, r.URL.RawQuery), true
 	case probe.route != nil:
 		return probe.match(), true
-	case probe.status == http.StatusMethodNotAllowed, asked.Pattern != "": // or a redirect to a route
+	case asked.Pattern != "": // found with a slash at its end
+		return redirect(escaped+"/", r.URL.RawQuery), true
+	case probe.status == http.StatusMethodNotAllowed:
 		return routeMatch{answer: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			t.mux.ServeHTTP(w, asked)
 		})}, true
 	}
 	return routeMatch{}, false
+}
+
+// redirect sends the client to another path, which is escaped. It is not left
+// to the ServeMux, which escapes the escapes again, or unescapes a slash in a
+// wildcard's value and so makes two segments of one.
+func redirect(path, query string) routeMatch {
+	if query != "" {
+		path += "?" + query
+	}
+	return routeMatch{answer: http.RedirectHandler(path, http.StatusTemporaryRedirect)}
 }
 
 // match turns what the probe found into a routeMatch.

@@ -51,6 +51,7 @@ func TestRouteMatch(t *testing.T) {
 		routed("api", 4, "API.example.com/v1/"),
 		routed("comma", 5, "GET /a%2Cb"),
 		routed("home", 6, "GET home.example/{page}"),
+		routed("tree", 7, "GET /tree/{x}/"),
 	)
 	tests := []struct {
 		method, target string
@@ -73,6 +74,11 @@ func TestRouteMatch(t *testing.T) {
 		{"POST", "/orders/a%7f", "", "", 400, ""},
 		{"PUT", "/static/css/x.css", "static", "", 0, ""},
 		{"GET", "/static", "", "", 307, "Location=/static/"},
+		{"GET", "/static?q=%2F", "", "", 307, "Location=/static/?q=%2F"},
+		{"GET", "/tree/b%2Fc", "", "", 307, "Location=/tree/b%2Fc/"}, // one segment, not two
+		{"GET", "/tree/b%2Fc/", "tree", "X-Route-X=b/c", 0, ""},
+		{"GET", "/tree/%252F%20", "", "", 307, "Location=/tree/%252F%20/"},
+		{"POST", "/tree/b%2Fc/", "", "", 405, "Allow=GET, HEAD"},
 		{"GET", "/static//x", "", "", 307, "Location=/static/x"},
 		{"GET", "/nowhere/../static/x?q=1", "", "", 307, "Location=/static/x?q=1"},
 		{"GET", "/static//a%20b%2Fc%0d", "", "", 307, "Location=/static/a%20b%2Fc%0d"},
