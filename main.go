@@ -117,6 +117,7 @@ func serve(ctx context.Context, c *config, from provider, log *slog.Logger, sign
 	dial := newDialer().DialContext
 	transport := newTransport(c.transport, dial)
 	registry.metrics, registry.dial, registry.closeIdle = m, dial, transport.closeIdle
+	registry.alexaRoute = c.alexaRoute
 	scaler := newAutoscaler(registry.scalables, from, sinceEpoch, rand.Float64, registry.scaled, log)
 	scaler.wakeOnly = !c.autoscale
 	registry.answering = scaler.answering

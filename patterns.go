@@ -81,6 +81,16 @@ func (p routePattern) shape() string {
 	return p.String()
 }
 
+// only reports whether the pattern matches one path alone, and it is path.
+func (p routePattern) only(path string) bool {
+	literal, exact := strings.CutSuffix(p.path, "{$}")
+	if len(p.wildcards) > 0 || strings.HasSuffix(literal, "/") && !exact {
+		return false
+	}
+	literal, err := url.PathUnescape(literal)
+	return err == nil && literal == path
+}
+
 // parsePattern parses a pattern of http.ServeMux. It refuses what a ServeMux
 // would take but never match, or match in a way that nobody expects: methods
 // in lower case, hosts with a port, a query, paths that are not clean and

@@ -45,6 +45,8 @@ type registry struct {
 	answering func()            // the provider answers again after an outage; may be nil
 	dial      dialFunc
 
+	alexaRoute string // no function's route; "/" or "" is none
+
 	current  atomic.Pointer[snapshot]
 	changes  chan struct{}
 	lookups  chan *function
@@ -247,7 +249,7 @@ func (r *registry) apply(defs []definition) {
 	if slices.EqualFunc(old.defs, next.defs, sameWays) && old.routes != nil {
 		next.routes, next.alexa, next.claims = old.routes, old.alexa, old.claims
 	} else {
-		routes, routeClaims := newRouteTable(next.defs)
+		routes, routeClaims := newRouteTable(next.defs, r.alexaRoute)
 		alexa, alexaClaims := newAlexaIndex(next.defs)
 		next.routes, next.alexa, next.claims = routes, alexa, slices.Concat(routeClaims, alexaClaims)
 	}

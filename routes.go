@@ -78,9 +78,11 @@ func (p *routeProbe) WriteHeader(status int) { p.status = status }
 // function's stays.
 //
 // Wildcards may cover the paths that the gateway keeps for itself, as "/" and
-// "/{page}/" do: match never finds a route for those paths.
-func newRouteTable(defs []definition) (*routeTable, []claim) {
-	b := routeBuilder{mux: http.NewServeMux(), shapes: map[string]*route{}}
+// "/{page}/" do: match never finds a route for those paths. alexaRoute is one
+// more of them, which the gateway looks at before it asks match; with "/" or ""
+// there is none.
+func newRouteTable(defs []definition, alexaRoute string) (*routeTable, []claim) {
+	b := routeBuilder{mux: http.NewServeMux(), shapes: map[string]*route{}, alexaRoute: alexaRoute}
 	for _, d := range byAge(defs) {
 		b.add(d)
 	}
@@ -97,6 +99,8 @@ type routeBuilder struct {
 	shapes map[string]*route // of them, by pattern without the wildcards' names
 	trials int               // to find holders
 	claims []claim
+
+	alexaRoute string
 }
 
 func (b *routeBuilder) add(d definition) {
@@ -118,6 +122,9 @@ func (b *routeBuilder) add(d definition) {
 			return
 		}
 		p, err := parsePattern(text)
+		if err == nil && b.alexaRoute != "/" && p.only(b.alexaRoute) {
+			err = errReserved
+		}
 		if err != nil {
 			c := d.claim(claimRoute, text, claimBad, "")
 			if errors.Is(err, errReserved) {

@@ -36,7 +36,7 @@ func request(t testing.TB, method, target string) *http.Request {
 // table is a routeTable whose functions have no claims left over.
 func table(t testing.TB, defs ...definition) *routeTable {
 	t.Helper()
-	table, claims := newRouteTable(defs)
+	table, claims := newRouteTable(defs, "/")
 	for _, c := range claims {
 		t.Errorf("unexpected claim: %s", c)
 	}
@@ -201,7 +201,7 @@ func TestRouteClaims(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			good := routed("good", 0, "/good")
 			bad := routed("bad", 1, append(tt.routes, "/fine")...)
-			routes, claims := newRouteTable([]definition{bad, good})
+			routes, claims := newRouteTable([]definition{bad, good}, "/")
 			if len(claims) != 1 {
 				t.Fatalf("got %d claims %v, want 1", len(claims), claims)
 			}
@@ -221,6 +221,46 @@ func TestRouteClaims(t *testing.T) {
 			wantFine := tt.problem != claimTooLong && tt.problem != claimTooMany
 			if _, ok := routes.match(request(t, "GET", "/fine")); ok != wantFine {
 				t.Errorf("/fine: got %v, want %v", ok, wantFine)
+			}
+		})
+	}
+}
+
+// The path on which the gateway takes Alexa requests alone never reaches a
+// function's route, so a pattern for just that path is reported.
+func TestRouteClaimsOfAlexaRoute(t *testing.T) {
+	tests := []struct {
+		pattern, alexaRoute string
+		reserved            bool
+	}{
+		{"/alexa", "/alexa", true},
+		{"GET /alexa", "/alexa", true},
+		{"POST api.example.com/alexa", "/alexa", true},
+		{"/%61lexa", "/alexa", true},
+		{"/a/alexa/{$}", "/a/alexa/", true},
+		{"/alexa/", "/alexa", false}, // still has all below
+		{"/a/alexa/", "/a/alexa/", false},
+		{"/alexa/{$}", "/alexa", false},
+		{"/alexa/x", "/alexa", false},
+		{"/Alexa", "/alexa", false},
+		{"/{page}", "/alexa", false},
+		{"/", "/alexa", false},
+		{"/alexa", "/", false},
+		{"/{$}", "/", false}, // has what is no Alexa request
+		{"/{$}", "", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.pattern+" beside "+tt.alexaRoute, func(t *testing.T) {
+			_, claims := newRouteTable([]definition{routed("f", 0, tt.pattern, "/fine")}, tt.alexaRoute)
+			if !tt.reserved {
+				if len(claims) != 0 {
+					t.Errorf("got claims %v, want none", claims)
+				}
+				return
+			}
+			want := claim{service: "svc-f", name: "f", kind: claimRoute, value: tt.pattern, problem: claimReserved}
+			if len(claims) != 1 || claims[0] != want {
+				t.Errorf("got %+v, want %+v", claims, want)
 			}
 		})
 	}
@@ -246,7 +286,7 @@ func TestRouteConflicts(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			defs := []definition{routed("young", 2, tt.young), routed("other", 1, "/zzz"), routed("old", 0, tt.old)}
-			routes, claims := newRouteTable(defs)
+			routes, claims := newRouteTable(defs, "/")
 			m, ok := routes.match(request(t, "GET", tt.target))
 			if !ok {
 				t.Fatal("got no match")
@@ -274,7 +314,7 @@ func TestTwoHundredClaimantsOfOneRoute(t *testing.T) {
 		defs = append(defs, routed(fmt.Sprintf("f%03d", i), 0, "POST /orders/{id}")) // all of one age
 	}
 	slices.Reverse(defs)
-	routes, claims := newRouteTable(defs)
+	routes, claims := newRouteTable(defs, "/")
 	if len(claims) != 199 {
 		t.Errorf("got %d claims, want 199", len(claims))
 	}
@@ -299,7 +339,7 @@ func TestManyOverlaps(t *testing.T) {
 		defs = append(defs, routed(fmt.Sprintf("a%03d", i), 0, fmt.Sprintf("/{x}/%d", i)))
 		defs = append(defs, routed(fmt.Sprintf("b%03d", i), 1, fmt.Sprintf("/%d/{x}", i)))
 	}
-	_, claims := newRouteTable(defs)
+	_, claims := newRouteTable(defs, "/")
 	if len(claims) != 300 {
 		t.Fatalf("got %d claims, want 300", len(claims))
 	}
@@ -374,7 +414,7 @@ func FuzzRouteLabel(f *testing.F) {
 	f.Fuzz(func(t *testing.T, label string) {
 		patterns := strings.Split(label, ",")
 		defs := []definition{routed("good", 0, "/good/{id}"), routed("fuzzed", 1, patterns...)}
-		routes, claims := newRouteTable(defs)
+		routes, claims := newRouteTable(defs, "/")
 		if len(claims) > len(patterns) {
 			t.Fatalf("got %d claims for %d patterns", len(claims), len(patterns))
 		}
@@ -443,7 +483,7 @@ func BenchmarkNewRouteTable(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		newRouteTable(defs)
+		newRouteTable(defs, "/")
 	}
 }
 
