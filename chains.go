@@ -28,9 +28,10 @@ const (
 	maxChains = 16 // kept; Amazon has one or two in use
 
 	// A URL that failed is not tried again for chainPause. Of those and the
-	// downloads under way there are maxChainTries, and while there are, no
-	// further URL is tried: a flood of made-up URLs costs Amazon so many
-	// requests per chainPause. The chains that are known stay in use.
+	// downloads under way there are maxChainTries. The failures give way, the
+	// oldest first: a flood of made-up URLs can make the store forget them,
+	// and still costs Amazon no more than chainDownloads requests at once, but
+	// it must not keep the true chain from having its turn.
 	chainPause    = 5 * time.Second
 	maxChainTries = 64
 )
@@ -109,7 +110,7 @@ func (s *chainStore) key(ctx context.Context, url string) (*rsa.PublicKey, error
 		}
 		delete(s.known, url)
 	}
-	s.forgetTries(now)
+	oldest := s.forgetTries(now)
 	if try := s.tries[url]; try != nil {
 		s.mu.Unlock()
 		select {
@@ -123,8 +124,11 @@ func (s *chainStore) key(ctx context.Context, url string) (*rsa.PublicKey, error
 		}
 	}
 	if len(s.tries) >= maxChainTries {
-		s.mu.Unlock()
-		return nil, refused(refusedUnavailable, "%s: too many chains were asked for lately", url)
+		if oldest == "" {
+			s.mu.Unlock()
+			return nil, refused(refusedUnavailable, "%s: too many chains are being downloaded", url)
+		}
+		delete(s.tries, oldest)
 	}
 	try := &chainTry{done: make(chan struct{})}
 	s.tries[url] = try
@@ -155,17 +159,21 @@ func (s *chainStore) finish(url string, try *chainTry) {
 	close(try.done)
 }
 
-// forgetTries drops the failures whose pause is over.
-func (s *chainStore) forgetTries(now time.Time) {
+// forgetTries drops the failures whose pause is over, and returns the URL of
+// the oldest that is left, "" if there is none.
+func (s *chainStore) forgetTries(now time.Time) (oldest string) {
 	for url, try := range s.tries {
 		select {
 		case <-try.done:
 			if !now.Before(try.until) {
 				delete(s.tries, url)
+			} else if oldest == "" || try.until.Before(s.tries[oldest].until) {
+				oldest = url
 			}
 		default:
 		}
 	}
+	return oldest
 }
 
 // keep adds a chain in place of the one that was not used for longest.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -208,36 +209,137 @@ func TestChainsKeptAreFew(t *testing.T) {
 	}
 }
 
-// A thousand made-up URLs below /echo.api/ cost maxChainTries requests, and
-// the chain in use stays in use.
+// However many made-up URLs below /echo.api/ were asked for, the store holds a
+// bounded number of failures, and gets the true chain when it is asked for.
 func TestChainFlood(t *testing.T) {
 	a := newAmazon(t)
 	now := testNow
-	v := a.verifier(t, func() time.Time { return now })
-	if _, err := v.chains.key(t.Context(), testChainURL); err != nil {
-		t.Fatal(err)
-	}
-	flood := func() {
-		for i := range 1000 {
+	v := a.verifier(t, func() time.Time { now = now.Add(1); return now })
+	flood := func(from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
 			_, err := v.chains.key(t.Context(), fmt.Sprintf("https://s3.amazonaws.com/echo.api/%d", i))
 			if reasonOf(t, err) != refusedUnavailable {
 				t.Fatalf("got %v, want %s", err, refusedUnavailable)
 			}
 		}
 	}
-	flood()
-	if n := len(a.requests()); n != 1+maxChainTries {
-		t.Errorf("got %d requests, want %d", n, 1+maxChainTries)
+	flood(0, 3*maxChainTries)
+	if n := len(v.chains.tries); n != maxChainTries {
+		t.Errorf("got %d failures remembered, want %d", n, maxChainTries)
 	}
 	if _, err := v.chains.key(t.Context(), testChainURL); err != nil {
-		t.Errorf("got %v for the chain in use", err)
+		t.Fatalf("got %v for the true chain of a cold store, want its key", err)
 	}
-	now = now.Add(chainPause)
-	flood()
-	if n := len(a.requests()); n != 1+2*maxChainTries || len(v.chains.tries) != maxChainTries {
-		t.Errorf("got %d requests and %d remembered, want %d and %d", n, len(v.chains.tries), 1+2*maxChainTries, maxChainTries)
+	before := len(a.requests())
+	flood(2*maxChainTries+1, 3*maxChainTries) // the one before gave way to the true chain
+	if n := len(a.requests()); n != before {
+		t.Errorf("got %d requests for URLs that have just failed, want none", n-before)
+	}
+	flood(3*maxChainTries, 4*maxChainTries)
+	before = len(a.requests())
+	if _, err := v.chains.key(t.Context(), testChainURL); err != nil || len(a.requests()) != before {
+		t.Errorf("got %v and %d requests for the chain in use, want its key and none", err, len(a.requests())-before)
 	}
 }
+
+// Callers who never cease to ask for made-up URLs, one less than all tries
+// that there are, cost the true chain its turn among them and no more.
+func TestChainColdStoreUnderFlood(t *testing.T) {
+	a := newAmazon(t)
+	good := chainPEM(issue(a.between, signingKey(), signing()), a.between)
+	const delay = 50 * time.Millisecond // of each answer
+	synctest.Test(t, func(t *testing.T) {
+		// The store's clock is testNow and as much as passes in the bubble.
+		began := time.Now()
+		now := func() time.Time { return testNow.Add(time.Since(began)) }
+		s := newChainStore(a.roots, roundTripper(func(r *http.Request) (*http.Response, error) {
+			time.Sleep(delay)
+			if r.URL.String() != testChainURL {
+				return &http.Response{StatusCode: http.StatusForbidden, Body: http.NoBody, Request: r}, nil
+			}
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(good)), Request: r}, nil
+		}), now)
+		ctx, stop := context.WithCancel(t.Context())
+		var flood sync.WaitGroup
+		var refusedOnes atomic.Int32
+		for i := range maxChainTries - 1 {
+			flood.Go(func() {
+				for n := 0; ctx.Err() == nil; n++ {
+					if _, err := s.key(ctx, fmt.Sprintf("%s-%d-%d", testChainURL, i, n)); err != nil {
+						refusedOnes.Add(1)
+					}
+					time.Sleep(time.Millisecond) // or a refusal at once would stop the bubble's clock
+				}
+			})
+		}
+		time.Sleep(2 * chainPause) // the flood is in full swing
+		synctest.Wait()
+		asked := time.Now()
+		_, err := s.key(t.Context(), testChainURL)
+		took := time.Since(asked)
+		stop()
+		flood.Wait()
+		if err != nil {
+			t.Errorf("got %v, want the key", err)
+		}
+		if limit := (maxChainTries/chainDownloads + 1) * delay; took > limit {
+			t.Errorf("got the key after %v, want it within %v", took, limit)
+		}
+		if n := refusedOnes.Load(); n < 2*maxChainTries {
+			t.Errorf("got %d made-up URLs refused, want a flood", n)
+		}
+	})
+}
+
+// Only downloads under way use up the tries: while all are, another URL is
+// refused at once, and taken as soon as one has failed.
+func TestChainTriesUnderWay(t *testing.T) {
+	a := newAmazon(t)
+	good := chainPEM(issue(a.between, signingKey(), signing()), a.between)
+	synctest.Test(t, func(t *testing.T) {
+		fail := make(chan struct{})
+		s := newChainStore(a.roots, roundTripper(func(r *http.Request) (*http.Response, error) {
+			if r.URL.String() == testChainURL {
+				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(good)), Request: r}, nil
+			}
+			<-fail
+			return nil, errors.New("connection refused")
+		}), func() time.Time { return testNow })
+		ended := make(chan error, maxChainTries)
+		for i := range maxChainTries {
+			go func() {
+				_, err := s.key(t.Context(), fmt.Sprintf("%s%d", testChainURL, i))
+				ended <- err
+			}()
+		}
+		synctest.Wait()
+		if _, err := s.key(t.Context(), testChainURL); reasonOf(t, err) != refusedUnavailable {
+			t.Errorf("got %v while all tries are under way, want %s", err, refusedUnavailable)
+		}
+		fail <- struct{}{}
+		if err := <-ended; reasonOf(t, err) != refusedUnavailable {
+			t.Errorf("got %v, want %s", err, refusedUnavailable)
+		}
+		got := make(chan error, 1)
+		go func() {
+			_, err := s.key(t.Context(), testChainURL)
+			got <- err
+		}()
+		synctest.Wait()
+		close(fail)
+		if err := <-got; err != nil {
+			t.Errorf("got %v, want the key", err)
+		}
+		for range maxChainTries - 1 {
+			<-ended
+		}
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestChainTooLargeIsNotRead(t *testing.T) {
 	a := newAmazon(t)
