@@ -120,6 +120,12 @@ func startGateway(t *testing.T, p provider, args ...string) string {
 
 func startGatewaySignals(t *testing.T, p provider, signals chan os.Signal, args ...string) (addr string) {
 	t.Helper()
+	return startGatewayVerifying(t, p, nil, signals, args...)
+}
+
+// startGatewayVerifying starts one that checks Alexa requests with v.
+func startGatewayVerifying(t *testing.T, p provider, v *alexaVerifier, signals chan os.Signal, args ...string) (addr string) {
+	t.Helper()
 	args = append([]string{"-listen", "127.0.0.1:0", "-drain", "0", "-shutdown-timeout", "5s"}, args...)
 	c, err := parseConfig(args, func(string) string { return "" }, io.Discard)
 	if err != nil {
@@ -130,7 +136,7 @@ func startGatewaySignals(t *testing.T, p provider, signals chan os.Signal, args 
 	ended := make(chan error, 1)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	go func() {
-		ended <- serve(ctx, &c, p, log, signals, func(a net.Addr) { listening <- a })
+		ended <- serve(ctx, &c, p, v, log, signals, func(a net.Addr) { listening <- a })
 	}()
 	select {
 	case a := <-listening:

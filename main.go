@@ -66,12 +66,18 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 
 	log := newLogger(&c, stderr)
 	err = func() error {
+		var verifier *alexaVerifier
+		if c.alexaVerify {
+			if verifier, err = newAlexaVerifier(c.alexaApplications, nil, nil, time.Now); err != nil {
+				return fmt.Errorf("-alexa-verify: %w", err)
+			}
+		}
 		from, stop, err := newProvider(ctx, &c, getenv, log)
 		if err != nil {
 			return err
 		}
 		defer stop()
-		return serve(ctx, &c, from, log, signals, func(net.Addr) {})
+		return serve(ctx, &c, from, verifier, log, signals, func(net.Addr) {})
 	}()
 	if settings, ok := errors.AsType[settingsError](err); ok {
 		fmt.Fprintf(stderr, "gateway: bad settings:\n%v\n", settings.error)
@@ -110,8 +116,9 @@ func newProvider(ctx context.Context, c *config, getenv func(string) string, log
 }
 
 // serve wires the parts, serves until a signal or ctx ends it, and stops them
-// in the opposite order. listening is told the address.
-func serve(ctx context.Context, c *config, from provider, log *slog.Logger, signals <-chan os.Signal, listening func(net.Addr)) error {
+// in the opposite order. verifier checks Alexa requests, nil for none to be
+// checked. listening is told the address.
+func serve(ctx context.Context, c *config, from provider, verifier *alexaVerifier, log *slog.Logger, signals <-chan os.Signal, listening func(net.Addr)) error {
 	registry := newRegistry(from, log)
 	m := newMetrics(registry.functions)
 	dial := newDialer().DialContext
@@ -126,13 +133,7 @@ func serve(ctx context.Context, c *config, from provider, log *slog.Logger, sign
 		queue: c.queue, queueTimeout: c.queueTimeout,
 	}
 	g := newGateway(c, registry, up, m, log)
-	if c.alexaVerify {
-		verifier, err := newAlexaVerifier(c.alexaApplications, nil, nil, time.Now)
-		if err != nil {
-			return fmt.Errorf("-alexa-verify: %w", err)
-		}
-		g.verifier = verifier
-	}
+	g.verifier = verifier
 	if err := registry.load(ctx); err != nil {
 		return err
 	}

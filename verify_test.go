@@ -16,9 +16,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -204,52 +202,23 @@ func signedRequest(t testing.TB) *signedBody {
 // retime sets request.timestamp and signs again.
 func (r *signedBody) retime(t testing.TB, timestamp any) {
 	t.Helper()
+	r.set(t, "timestamp", timestamp)
+}
+
+// set sets a member of the request object, nil to remove it, and signs again.
+func (r *signedBody) set(t testing.TB, member string, value any) {
+	t.Helper()
 	var all map[string]any
 	if err := json.Unmarshal(r.body, &all); err != nil {
 		t.Fatal(err)
 	}
 	request := all["request"].(map[string]any)
-	request["timestamp"] = timestamp
-	if timestamp == nil {
-		delete(request, "timestamp")
+	request[member] = value
+	if value == nil {
+		delete(request, member)
 	}
 	r.body = must(json.Marshal(all))
 	r.sign(signingKey())
-}
-
-// An alexaDoor lets requests through to a function as the gateway does, and
-// counts what it refused.
-type alexaDoor struct {
-	verifier *alexaVerifier
-	function http.Handler
-	reason   string // of the last refusal
-	err      error
-}
-
-func (d *alexaDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	d.reason, d.err = "", nil
-	req, body, ok, err := peekAlexa(r)
-	if !ok || err != nil {
-		http.Error(w, "no Alexa request", http.StatusNotFound)
-		return
-	}
-	if d.err = d.verifier.verify(r.Context(), r.Header, body, req); d.err != nil {
-		var refusal *alexaRefusal
-		if errors.As(d.err, &refusal) {
-			d.reason = refusal.reason
-		}
-		http.Error(w, "refused", http.StatusBadRequest)
-		return
-	}
-	d.function.ServeHTTP(w, r)
-}
-
-func (d *alexaDoor) send(r *signedBody) int {
-	in := httptest.NewRequest("POST", "/", bytes.NewReader(r.body))
-	in.Header = r.header.Clone()
-	w := httptest.NewRecorder()
-	d.ServeHTTP(w, in)
-	return w.Code
 }
 
 func TestAlexaVerifyAccepts(t *testing.T) {
@@ -277,22 +246,15 @@ func TestAlexaVerifyAccepts(t *testing.T) {
 		{"milliseconds", at(0, "2006-01-02T15:04:05.000Z")},
 		{"another time zone", func(r *signedBody) { r.retime(t, testNow.In(time.FixedZone("", -7200)).Format(time.RFC3339)) }},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			r := signedRequest(t)
-			tt.change(r)
-			for _, skills := range [][]string{nil, {"amzn1.ask.skill.other", testSkill}} {
-				var got []byte
-				door := &alexaDoor{verifier: a.verifier(t, func() time.Time { return testNow }, skills...)}
-				door.function = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got, _ = io.ReadAll(r.Body) })
-				if code := door.send(r); code != http.StatusOK {
-					t.Fatalf("got %d %v, want 200", code, door.err)
-				}
-				if !bytes.Equal(got, r.body) {
-					t.Errorf("got a body of %d bytes, want the %d that were signed", len(got), len(r.body))
-				}
-			}
-		})
+	for _, skills := range [][]string{nil, {"amzn1.ask.skill.other", testSkill}} {
+		g := startSkillGateway(t, a.verifier(t, func() time.Time { return testNow }, skills...))
+		for _, tt := range tests {
+			t.Run(fmt.Sprintf("%s, %d skills", tt.name, len(skills)), func(t *testing.T) {
+				r := g.request(t)
+				tt.change(r)
+				g.mustPass(t, "/", r)
+			})
+		}
 	}
 	for _, path := range a.requests() {
 		if path != "/echo.api/cert.pem" {
@@ -301,7 +263,7 @@ func TestAlexaVerifyAccepts(t *testing.T) {
 	}
 }
 
-// Each case breaks one rule, and no function is called.
+// Each case breaks one rule, and the gateway does not call the function.
 func TestAlexaForgeries(t *testing.T) {
 	a := newAmazon(t)
 	chainURL := func(raw string) func(*signedBody) {
@@ -336,7 +298,7 @@ func TestAlexaForgeries(t *testing.T) {
 		{"chain URL empty", refusedNoURL, chainURL("")},
 		{"chain URL twice", refusedURL, func(r *signedBody) { r.header.Add("SignatureCertChainUrl", testChainURL) }},
 		{"chain URL of 3 KiB", refusedURL, chainURL(testChainURL + strings.Repeat("x", 3<<10))},
-		{"chain URL with a line end", refusedURL, chainURL(testChainURL + "\nx")},
+		{"chain URL with a control byte", refusedURL, chainURL(testChainURL + "\tx")},
 		{"http", refusedScheme, chainURL("http://s3.amazonaws.com/echo.api/cert.pem")},
 		{"no scheme", refusedScheme, chainURL("//s3.amazonaws.com/echo.api/cert.pem")},
 		{"file", refusedScheme, chainURL("file:///echo.api/cert.pem")},
@@ -429,24 +391,27 @@ func TestAlexaForgeries(t *testing.T) {
 		seen[reason] = true
 		fmt.Fprintf(table, "%s\t%s\n", name, reason)
 	}
+	g := startSkillGateway(t, a.verifier(t, func() time.Time { return testNow }, testSkill))
+	refusals := map[string]int{}
+	mustRefuse := func(t *testing.T, name, reason string, r *signedBody) {
+		t.Helper()
+		calls := len(g.got())
+		code, answer := g.send(t, "/", r)
+		if want := alexaRefusalText + reason + "\n"; code != http.StatusBadRequest || answer != want {
+			t.Errorf("got %d %q, want 400 %q", code, answer, want)
+		}
+		if n := len(g.got()) - calls; n != 0 {
+			t.Errorf("got %d calls of the function, want none", n)
+		}
+		refusals[reason]++
+		row(name, strings.TrimSpace(strings.TrimPrefix(answer, alexaRefusalText)))
+	}
 	for _, tt := range forgeries {
 		t.Run(tt.name, func(t *testing.T) {
-			calls := 0
-			door := &alexaDoor{verifier: a.verifier(t, func() time.Time { return testNow }, testSkill)}
-			door.function = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls++ })
-			r := signedRequest(t)
+			r := g.request(t)
 			tt.change(r)
-			if code := door.send(r); code != http.StatusBadRequest || door.reason != tt.reason {
-				t.Errorf("got %d %q (%v), want 400 %q", code, door.reason, door.err, tt.reason)
-			}
-			if calls != 0 {
-				t.Error("the function was called")
-			}
-			row(tt.name, door.reason)
-			// The same verifier still takes what is right.
-			if code := door.send(signedRequest(t)); code != http.StatusOK || calls != 1 {
-				t.Errorf("the next request: got %d %v, want 200", code, door.err)
-			}
+			mustRefuse(t, tt.name, tt.reason, r)
+			g.mustPass(t, "/", g.request(t)) // what is right is still taken
 		})
 	}
 	for name, change := range map[string]func(*signedBody){
@@ -454,17 +419,17 @@ func TestAlexaForgeries(t *testing.T) {
 		"replayed by Signature alone": func(r *signedBody) { r.header.Del("Signature-256") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			calls := 0
-			door := &alexaDoor{verifier: a.verifier(t, func() time.Time { return testNow }, testSkill)}
-			door.function = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls++ })
-			r := signedRequest(t)
-			first := door.send(r)
+			r := g.request(t)
+			g.mustPass(t, "/", r)
 			change(r)
-			if second := door.send(r); first != 200 || second != 400 || door.reason != refusedReplay || calls != 1 {
-				t.Errorf("got %d and %d %q with %d calls, want 200 and 400 %q with 1", first, second, door.reason, calls, refusedReplay)
-			}
-			row(name, door.reason)
+			mustRefuse(t, name, refusedReplay, r)
 		})
+	}
+	_, metrics := call(t, "GET", g.base+"/metrics", "")
+	for reason, n := range refusals {
+		if want := fmt.Sprintf("gateway_alexa_refusals_total{reason=%q} %d\n", reason, n); !strings.Contains(metrics, want) {
+			t.Errorf("metrics lack %s", want)
+		}
 	}
 	table.Flush()
 	t.Logf("every forgery got 400 and no function was called:\n%s", report.String())

@@ -1,0 +1,139 @@
+package main
+
+// Alexa requests on their way through a whole gateway.
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// What the gateway says before the reason of a refusal.
+const alexaRefusalText = "this request does not pass the checks of the Alexa Skills Kit: "
+
+// A skillGateway is a gateway with the function HostnameIntent behind it.
+type skillGateway struct {
+	base string
+	made int // requests
+
+	mu     sync.Mutex
+	bodies []string // that the function got
+}
+
+// startSkillGateway starts one that checks Alexa requests with v, nil for no
+// checks, until the test ends.
+func startSkillGateway(t *testing.T, v *alexaVerifier, args ...string) *skillGateway {
+	t.Helper()
+	g := new(skillGateway)
+	p := newMemoryProvider()
+	p.set("HostnameIntent", nil, startReplica(t, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Errorf("the function's body: %v", err)
+		}
+		g.mu.Lock()
+		g.bodies = append(g.bodies, string(b))
+		g.mu.Unlock()
+		io.WriteString(w, "hello")
+	}))
+	g.base = "http://" + startGatewayVerifying(t, p, v, nil, args...)
+	return g
+}
+
+// request returns a signed request that was not sent before.
+func (g *skillGateway) request(t testing.TB) *signedBody {
+	t.Helper()
+	g.made++
+	r := signedRequest(t)
+	r.set(t, "requestId", fmt.Sprintf("request-%d", g.made))
+	return r
+}
+
+func (g *skillGateway) send(t *testing.T, path string, r *signedBody) (code int, answer string) {
+	t.Helper()
+	var header []string
+	for name, values := range r.header {
+		for _, v := range values {
+			header = append(header, name, v)
+		}
+	}
+	resp, answer := call(t, "POST", g.base+path, string(r.body), header...)
+	return resp.StatusCode, answer
+}
+
+// got returns the bodies that the function got so far.
+func (g *skillGateway) got() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.bodies)
+}
+
+// mustPass sends r and checks that the function got it byte for byte.
+func (g *skillGateway) mustPass(t *testing.T, path string, r *signedBody) {
+	t.Helper()
+	before := len(g.got())
+	if code, answer := g.send(t, path, r); code != http.StatusOK || answer != "hello" {
+		t.Fatalf("got %d %q, want 200 and the function's answer", code, answer)
+	}
+	got := g.got()[before:]
+	if len(got) != 1 {
+		t.Fatalf("got %d calls of the function, want 1", len(got))
+	}
+	if got[0] != string(r.body) {
+		t.Errorf("the function got %q, want the bytes that were signed, %q", got[0], r.body)
+	}
+}
+
+// On a path of its own Alexa is answered there, with the same checks, and
+// nowhere else.
+func TestAlexaRoute(t *testing.T) {
+	a := newAmazon(t)
+	g := startSkillGateway(t, a.verifier(t, func() time.Time { return testNow }), "-alexa-route", "/alexa")
+	g.mustPass(t, "/alexa", g.request(t))
+
+	forged := g.request(t)
+	forged.sign(otherKey())
+	before := len(g.got())
+	if code, answer := g.send(t, "/alexa", forged); code != http.StatusBadRequest || answer != alexaRefusalText+refusedSignature+"\n" {
+		t.Errorf("forged: got %d %q, want 400 %q", code, answer, refusedSignature)
+	}
+	for _, path := range []string{"/", "/alexa/", "/Alexa", "/%61lexa"} {
+		if code, _ := g.send(t, path, g.request(t)); code != http.StatusBadRequest && code != http.StatusNotFound {
+			t.Errorf("%s: got %d, want 400 or 404", path, code)
+		}
+	}
+	for _, method := range []string{"GET", "HEAD", "PUT", "OPTIONS"} {
+		resp, _ := call(t, method, g.base+"/alexa", "")
+		if resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != "POST" {
+			t.Errorf("%s: got %d, Allow %q, want 405 and POST", method, resp.StatusCode, resp.Header.Get("Allow"))
+		}
+	}
+	for _, body := range []string{"", "hello", "{}", `{"request":{"type":"IntentRequest"}}`, padded(alexaMaxBody + 1)} {
+		resp, answer := call(t, "POST", g.base+"/alexa", body)
+		if resp.StatusCode != http.StatusBadRequest || !strings.Contains(answer, "only requests of the Alexa Skills Kit") {
+			t.Errorf("a body of %d bytes: got %d %q, want 400", len(body), resp.StatusCode, answer)
+		}
+	}
+	if n := len(g.got()) - before; n != 0 {
+		t.Errorf("got %d calls of the function, want none", n)
+	}
+}
+
+// A function's route that -alexa-route covers is counted as a problem.
+func TestAlexaRouteTakesNoOthersRoute(t *testing.T) {
+	p := newMemoryProvider()
+	p.set("shadowed", func(d *definition) { d.routes = []string{"/alexa"} }, startReplica(t, echoReplica))
+	base := startGateway(t, p, "-alexa-route", "/alexa")
+	if resp, _ := call(t, "POST", base+"/alexa", "hello"); resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("got %d, want 400", resp.StatusCode)
+	}
+	_, metrics := call(t, "GET", base+"/metrics", "")
+	if want := "gateway_route_conflicts 1\n"; !strings.Contains(metrics, want) {
+		t.Errorf("metrics lack %q", want)
+	}
+}
