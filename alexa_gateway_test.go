@@ -3,6 +3,8 @@ package main
 // Alexa requests on their way through a whole gateway.
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -135,5 +137,62 @@ func TestAlexaRouteTakesNoOthersRoute(t *testing.T) {
 	_, metrics := call(t, "GET", base+"/metrics", "")
 	if want := "gateway_route_conflicts 1\n"; !strings.Contains(metrics, want) {
 		t.Errorf("metrics lack %q", want)
+	}
+}
+
+// A function's route at / gets a stream as it comes, even one that begins as
+// an Alexa request does.
+func TestStreamIsNotHeldBackForAlexa(t *testing.T) {
+	p := newMemoryProvider()
+	begun := make(chan string, 1)
+	p.set("stream", func(d *definition) { d.routes = []string{"POST /{$}"} }, startReplica(t, func(w http.ResponseWriter, r *http.Request) {
+		first := make([]byte, 5)
+		io.ReadFull(r.Body, first)
+		begun <- string(first)
+		io.Copy(w, r.Body)
+	}))
+	base := startGateway(t, p)
+	body, send := io.Pipe()
+	late := time.AfterFunc(20*time.Second, func() { send.CloseWithError(errors.New("the function got nothing of the body")) })
+	defer late.Stop()
+	go func() {
+		io.WriteString(send, `{"a":`)
+		select {
+		case first := <-begun:
+			io.WriteString(send, first) // back to the function, and from there to the test
+			send.Close()
+		case <-t.Context().Done():
+		}
+	}()
+	resp, err := http.Post(base+"/", "application/json", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, err := io.ReadAll(resp.Body); err != nil || string(got) != `{"a":` {
+		t.Errorf("got %q, %v, want what the function got while the body was still being sent", got, err)
+	}
+}
+
+// Alexa requests without a length are none on /, and are taken on a path that
+// is Alexa's alone.
+func TestAlexaWithoutLength(t *testing.T) {
+	for _, tt := range []struct {
+		route  string
+		status int
+	}{{"/", http.StatusBadRequest}, {"/alexa", http.StatusOK}} {
+		g := startSkillGateway(t, nil, "-alexa-route", tt.route)
+		want := alexaBody(t, "intent")
+		resp, err := http.Post(g.base+tt.route, "application/json", io.MultiReader(bytes.NewReader(want)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != tt.status {
+			t.Errorf("%s: got %d, want %d", tt.route, resp.StatusCode, tt.status)
+		}
+		if got := g.got(); tt.status == http.StatusOK && (len(got) != 1 || got[0] != string(want)) {
+			t.Errorf("%s: the function got %q, want the request once", tt.route, got)
+		}
 	}
 }

@@ -253,6 +253,12 @@ func (g *gateway) byIntent(w http.ResponseWriter, r *http.Request, others bool) 
 		refuse(w, http.StatusMethodNotAllowed, "only POST requests of the Alexa Skills Kit are answered here")
 		return
 	}
+	if others && (r.ContentLength <= 0 || r.ContentLength > alexaMaxBody) {
+		// Amazon says how long its body is. One of unknown length may be a
+		// stream whose first part is to be answered before its end comes.
+		g.byRoute(w, r)
+		return
+	}
 	http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.config.upstreamTimeout))
 	req, body, ok, err := peekAlexa(r)
 	switch {
