@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,6 +42,9 @@ const (
 	// bodyLinger is how long a request that has its answer may go on sending
 	// its body. Then its connection is closed.
 	bodyLinger = 500 * time.Millisecond
+
+	maxPeeks    = 64 // bodies looked at for Alexa at once, 16 MiB; more is 503
+	peekTimeout = 5 * time.Second
 )
 
 // A gateway is the http.Handler of everything that comes in.
@@ -54,6 +58,7 @@ type gateway struct {
 	proxy          *httputil.ReverseProxy
 	metricsHandler http.Handler
 	requests       map[string]func() // counts one by route
+	peeks          chan struct{}     // holds a token per body in readAlexa
 
 	draining atomic.Bool
 	inflight atomic.Int64 // invocations
@@ -76,6 +81,7 @@ func newGateway(c *config, r *registry, up *upstream, m *metrics, log *slog.Logg
 		forward:        &forwarder{trusted: c.trustedProxies},
 		metricsHandler: m.handler(),
 		requests:       map[string]func(){},
+		peeks:          make(chan struct{}, maxPeeks),
 	}
 	for _, kind := range entries {
 		g.requests[kind] = m.requests.WithLabelValues(kind).Inc
@@ -259,12 +265,9 @@ func (g *gateway) byIntent(w http.ResponseWriter, r *http.Request, others bool) 
 		g.byRoute(w, r)
 		return
 	}
-	http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.config.upstreamTimeout))
-	req, body, ok, err := peekAlexa(r)
+	req, ok, answered := g.readAlexa(w, r)
 	switch {
-	case err != nil:
-		g.requests[viaNone]()
-		refuse(w, http.StatusBadRequest, "the body could not be read")
+	case answered:
 		return
 	case !ok && others:
 		g.byRoute(w, r)
@@ -273,13 +276,6 @@ func (g *gateway) byIntent(w http.ResponseWriter, r *http.Request, others bool) 
 		g.requests[viaNone]()
 		refuse(w, http.StatusBadRequest, "only requests of the Alexa Skills Kit are answered here")
 		return
-	}
-	if g.verifier != nil {
-		if err := g.verifier.verify(r.Context(), r.Header, body, req); err != nil {
-			g.requests[viaAlexa]()
-			g.refuseAlexa(w, r, err)
-			return
-		}
 	}
 	snapshot := g.registry.current.Load()
 	name, ok := snapshot.alexa.route(req, func(name string) bool { return snapshot.functions[name] != nil })
@@ -294,6 +290,52 @@ func (g *gateway) byIntent(w http.ResponseWriter, r *http.Request, others bool) 
 		return
 	}
 	g.invoke(w, r, &invocation{f: f, kind: viaAlexa})
+}
+
+// readAlexa looks for an Alexa request in the body of r, and lets the verifier
+// check it. Where that ends in a refusal, r is answered.
+//
+// Until then nothing is known of the caller and no function's limits hold for
+// it. So only maxPeeks bodies are held at once, each for peekTimeout, and for
+// as long again as its certificate chain may take.
+func (g *gateway) readAlexa(w http.ResponseWriter, r *http.Request) (req alexaRequest, ok, answered bool) {
+	select {
+	case g.peeks <- struct{}{}:
+		defer func() { <-g.peeks }()
+	default:
+		g.requests[viaNone]()
+		w.Header().Set("Retry-After", "1")
+		refuse(w, http.StatusServiceUnavailable, fmt.Sprintf("%d other requests are just being read here", maxPeeks))
+		return req, false, true
+	}
+	control := http.NewResponseController(w)
+	control.SetReadDeadline(time.Now().Add(peekTimeout))
+	req, body, ok, err := peekAlexa(r)
+	if !ok {
+		control.SetReadDeadline(time.Now().Add(bodyLinger)) // as for every refusal; an invocation sets its own
+	}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		g.requests[viaNone]()
+		w.Header().Set("Connection", "close")
+		refuse(w, http.StatusRequestTimeout, fmt.Sprintf("the body did not arrive within %s", peekTimeout))
+		return req, false, true
+	case err != nil:
+		g.requests[viaNone]()
+		refuse(w, http.StatusBadRequest, "the body could not be read")
+		return req, false, true
+	case !ok || g.verifier == nil:
+		return req, ok, false
+	}
+	// All of the body is here. A deadline that passed now would be taken for a
+	// caller that goes away, while the verifier waits for a download.
+	control.SetReadDeadline(time.Time{})
+	if err := g.verifier.verify(r.Context(), r.Header, body, req); err != nil {
+		g.requests[viaAlexa]()
+		g.refuseAlexa(w, r, err)
+		return req, false, true
+	}
+	return req, true, false
 }
 
 // byRoute invokes the function that claimed the request's URL.
