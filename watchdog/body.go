@@ -3,6 +3,7 @@ package watchdog
 // A request's body on its way into a process.
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"sync"
@@ -12,7 +13,7 @@ import (
 // A feeder copies a body to a process beside its output.
 type feeder struct {
 	in   *inlet
-	body io.Reader
+	body *timedReader
 	cut  func() // interrupts a read of body
 	done chan struct{}
 	err  error // why the body could not be read; valid after done
@@ -88,16 +89,73 @@ func (f *feeder) stop() error {
 	return f.err
 }
 
-// A timedReader gives each read of a body a deadline.
+// readLinger is how much longer than the limit a read may take. net/http takes
+// a deadline that passes for a client that went away; the limit comes first.
+const readLinger = 50 * time.Millisecond
+
+// A timedReader is a body with a deadline for each read.
 type timedReader struct {
-	io.Reader
+	body    io.ReadCloser
 	control *http.ResponseController
-	timeout time.Duration
+	timeout time.Duration // for each read; 0: none
+	until   time.Time     // no read takes longer; zero: none
+
+	mu   sync.Mutex
+	over bool // read to its end, or closed
+}
+
+// newTimedReader returns a reader of the body of r whose reads end with ctx,
+// or just behind it.
+func newTimedReader(ctx context.Context, r *http.Request, control *http.ResponseController, timeout time.Duration) *timedReader {
+	t := &timedReader{body: r.Body, control: control, timeout: timeout}
+	if end, ok := ctx.Deadline(); ok {
+		t.until = end.Add(readLinger)
+	}
+	return t
 }
 
 func (t *timedReader) Read(b []byte) (int, error) {
-	if t.timeout > 0 {
-		t.control.SetReadDeadline(time.Now().Add(t.timeout)) // a reader without deadlines has none
+	t.setDeadline()
+	n, err := t.body.Read(b)
+	if err == io.EOF {
+		t.finish()
 	}
-	return t.Reader.Read(b)
+	return n, err
+}
+
+// setDeadline leaves the connection alone once the body is over: from then on
+// net/http waits on it for the client to go away, or for the next request.
+func (t *timedReader) setDeadline() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return
+	}
+	deadline := t.until
+	if t.timeout > 0 {
+		if d := time.Now().Add(t.timeout); deadline.IsZero() || d.Before(deadline) {
+			deadline = d
+		}
+	}
+	if !deadline.IsZero() {
+		t.control.SetReadDeadline(deadline) // a reader without deadlines has none
+	}
+}
+
+func (t *timedReader) finish() {
+	t.mu.Lock()
+	t.over = true
+	t.mu.Unlock()
+}
+
+// ended reports whether the body was read to its end, or closed.
+func (t *timedReader) ended() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.over
+}
+
+func (t *timedReader) Close() error {
+	t.finish()
+	return t.body.Close()
 }

@@ -113,7 +113,7 @@ func (i *invocation) readInput(b []byte) (input []byte, whole bool, err error) {
 		return nil, false, nil
 	}
 	b = b[:r.ContentLength]
-	_, err = io.ReadFull(&timedReader{r.Body, i.control, i.h.cfg.ReadTimeout}, b)
+	_, err = io.ReadFull(newTimedReader(r.Context(), r, i.control, i.h.cfg.ReadTimeout), b)
 	return b, true, err
 }
 

@@ -49,7 +49,7 @@ func (i *invocation) follow(whole bool) {
 		i.p.stdin.close()
 	default:
 		i.control.EnableFullDuplex() // HTTP/1 else reads the whole body before the first write
-		feeding = &feeder{in: i.p.stdin, body: &timedReader{i.r.Body, i.control, i.h.cfg.ReadTimeout}, cut: i.cutBody}
+		feeding = &feeder{in: i.p.stdin, body: &timedReader{body: i.r.Body, control: i.control, timeout: i.h.cfg.ReadTimeout}, cut: i.cutBody}
 		feeding.start(func() { i.cancel(errGone) })
 	}
 	logged := make(chan struct{})

@@ -91,8 +91,8 @@ func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	control := http.NewResponseController(w)
-	if u.h.cfg.ReadTimeout > 0 && r.Body != nil && r.Body != http.NoBody {
-		r.Body = timedBody{timedReader{r.Body, control, u.h.cfg.ReadTimeout}, r.Body}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = newTimedReader(ctx, r, control, u.h.cfg.ReadTimeout)
 	}
 	if u.h.cfg.WriteTimeout > 0 {
 		w = &timedWriter{w, control, u.h.cfg.WriteTimeout}
@@ -159,6 +159,7 @@ func (u *upstream) fail(w http.ResponseWriter, r *http.Request, err error) {
 		limit := r.Context().Value(proxiedKey{}).(proxied).limit
 		http.Error(w, "function exceeded its limit of "+limit.String(), http.StatusGatewayTimeout)
 	case cause != nil:
+		u.h.log.Warn("invocation failed", "call_id", callID, "error", errGone)
 		panic(http.ErrAbortHandler)
 	case errors.As(err, &dial) && dial.Op == "dial":
 		u.h.log.Warn("process does not accept", "call_id", callID, "error", err)
@@ -240,15 +241,6 @@ func (u *upstream) awaitAccept(ctx context.Context, ended <-chan struct{}) bool 
 		}
 	}
 }
-
-// timedBody is a body with a deadline for each read.
-type timedBody struct {
-	timedReader
-	closer interface{ Close() error }
-}
-
-func (t timedBody) Read(b []byte) (int, error) { return t.timedReader.Read(b) }
-func (t timedBody) Close() error               { return t.closer.Close() }
 
 // timedWriter is a response writer with a deadline for each write.
 type timedWriter struct {

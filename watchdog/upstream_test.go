@@ -65,6 +65,27 @@ func TestHTTPLimit(t *testing.T) {
 	}
 }
 
+// read_timeout is for a client that sends, and not for one that waits.
+func TestHTTPReadTimeoutEndsWithBody(t *testing.T) {
+	url, _, _ := serveUpstream(t, "read_timeout=100ms")
+	for _, chunked := range []bool{false, true} {
+		var body io.Reader = strings.NewReader("hello")
+		if chunked {
+			body = io.MultiReader(body) // hides the length from the client
+		}
+		if resp, got := do(t, "POST", url+"/slow", body); resp.StatusCode != 200 || got != "5 <nil>" {
+			t.Errorf("chunked %v: got status %d, %q, want 200 and 5 bytes read", chunked, resp.StatusCode, got)
+		}
+	}
+}
+
+// A client that stalls in its body has its answer at the limit.
+func TestHTTPLimitWithStalledBody(t *testing.T) {
+	url, _, _ := serveUpstream(t, "read_timeout=0")
+	do(t, "GET", url, nil) // the process is up
+	want504(t, url, "POST /slow HTTP/1.1\r\nHost: x\r\nX-Timeout: 200ms\r\nContent-Length: 10\r\n\r\nhalf")
+}
+
 // A process that dies is started again; callers meanwhile get 503 or 502.
 func TestHTTPRestarts(t *testing.T) {
 	url, _, log := serveUpstream(t)

@@ -4,6 +4,7 @@ package watchdog
 // function's process.
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -47,6 +48,17 @@ func runChild(name string) {
 		})
 		mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { os.Exit(3) })
 		mux.HandleFunc("/hang", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
+			n, err := io.Copy(io.Discard, r.Body)
+			time.Sleep(400 * time.Millisecond)
+			fmt.Fprint(w, n, err)
+		})
+		mux.HandleFunc("/pause", func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "one ")
+			http.NewResponseController(w).Flush()
+			time.Sleep(400 * time.Millisecond)
+			io.WriteString(w, "two")
+		})
 		ln, err := net.Listen("tcp", os.Getenv("ADDRESS"))
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -147,6 +159,28 @@ func do(t testing.TB, method, url string, body io.Reader, header ...string) (*ht
 		t.Fatalf("%s %s: read body: %v", method, url, err)
 	}
 	return resp, string(b)
+}
+
+// want504 sends what may be half a request, and wants the limit's answer.
+func want504(t *testing.T, url, request string) {
+	t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatalf("got no answer: %v", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusGatewayTimeout {
+		t.Errorf("got status %d, want 504", resp.StatusCode)
+	}
 }
 
 // A witness sees the end of every process that has it open: they write into a
