@@ -37,9 +37,12 @@ func (h *Handler) invoke(w http.ResponseWriter, r *http.Request) *http.Request {
 	defer h.recycle(buf)
 	i := &invocation{h: h, w: w, r: r, control: http.NewResponseController(w)}
 
+	i.started = time.Now()
+	i.ctx, i.cancel, i.limit = h.limited(r)
+	defer i.cancel(nil)
 	input, whole, err := i.readInput(*buf)
 	if err != nil {
-		http.Error(w, "cannot read the request body", http.StatusBadRequest)
+		i.bodyFailed(err)
 		return nil
 	}
 	env, err := h.requestEnviron(r)
@@ -48,9 +51,6 @@ func (h *Handler) invoke(w http.ResponseWriter, r *http.Request) *http.Request {
 		return nil
 	}
 
-	i.started = time.Now()
-	i.ctx, i.cancel, i.limit = h.limited(r)
-	defer i.cancel(nil)
 	i.answer = answer{
 		w: w, control: i.control, timeout: h.cfg.WriteTimeout,
 		buf: buf, hold: h.cfg.BufferOutput,
@@ -113,8 +113,19 @@ func (i *invocation) readInput(b []byte) (input []byte, whole bool, err error) {
 		return nil, false, nil
 	}
 	b = b[:r.ContentLength]
-	_, err = io.ReadFull(newTimedReader(r.Context(), r, i.control, i.h.cfg.ReadTimeout), b)
+	_, err = io.ReadFull(newTimedReader(i.ctx, r, i.control, i.h.cfg.ReadTimeout), b)
 	return b, true, err
+}
+
+// bodyFailed answers when a body broke off before there was a process.
+func (i *invocation) bodyFailed(err error) {
+	if end, limited := i.ctx.Deadline(); limited && !time.Now().Before(end) {
+		i.h.log.Warn("invocation failed", "call_id", i.callID(), "error", errLimit, "duration", time.Since(i.started))
+		i.limitReached()
+		return
+	}
+	i.h.log.Warn("cannot read body", "call_id", i.callID(), "error", err)
+	http.Error(i.w, "cannot read the request body", http.StatusBadRequest)
 }
 
 // startFailed answers when no process could be started. That the request is

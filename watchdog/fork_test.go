@@ -309,6 +309,17 @@ func TestStalledBody(t *testing.T) {
 	}
 }
 
+// The limit holds for the body, too: for one that is read ahead and for one
+// that is not.
+func TestLimitWithStalledBody(t *testing.T) {
+	url, _, _ := serve(t, testConfig(t, "cat", "read_timeout=30s", "exec_timeout=200ms"))
+	for _, size := range []int{10, 1 << 20} {
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
+			want504(t, url, fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\nhalf", size))
+		})
+	}
+}
+
 // A client that takes nothing is waited for write_timeout; then the process
 // ends.
 func TestStalledReader(t *testing.T) {

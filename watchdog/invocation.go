@@ -162,7 +162,7 @@ func (i *invocation) conclude() *http.Request {
 	var code exitError
 	switch {
 	case err == errLimit:
-		http.Error(i.w, "function exceeded its limit of "+i.limit.String(), http.StatusGatewayTimeout)
+		i.limitReached()
 	case errors.As(err, &code):
 		i.w.Header().Set("X-Exit-Code", strconv.Itoa(int(code)))
 		i.answer.finish(http.StatusInternalServerError) // fails only if the client is gone
@@ -171,6 +171,10 @@ func (i *invocation) conclude() *http.Request {
 		http.Error(i.w, "function wrote a malformed CGI header", http.StatusBadGateway)
 	}
 	return nil
+}
+
+func (i *invocation) limitReached() {
+	http.Error(i.w, "function exceeded its limit of "+i.limit.String(), http.StatusGatewayTimeout)
 }
 
 // redirected returns the request that a local redirect (RFC 3875, section
