@@ -117,11 +117,17 @@ func (a *answer) send(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	if a.timeout > 0 {
-		a.control.SetWriteDeadline(time.Now().Add(a.timeout)) // a writer without deadlines has none
-	}
+	a.renew()
 	if _, err := a.w.Write(b); err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
 		return clientError{err}
 	}
 	return nil
+}
+
+// renew starts write_timeout anew. net/http itself writes the end of an answer,
+// so what the last write left of its time must not be all there is for that.
+func (a *answer) renew() {
+	if a.timeout > 0 {
+		a.control.SetWriteDeadline(time.Now().Add(a.timeout)) // a writer without deadlines has none
+	}
 }

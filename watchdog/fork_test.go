@@ -335,6 +335,14 @@ func TestStalledReader(t *testing.T) {
 	w.wantGone(t)
 }
 
+// A process may pause for longer than write_timeout, at its end as well.
+func TestPauseInAnswer(t *testing.T) {
+	url, _, _ := serve(t, testConfig(t, `sh -c 'echo one; sleep 0.4'`, "mode=streaming", "write_timeout=100ms"))
+	if resp, got := do(t, "GET", url, nil); resp.StatusCode != 200 || got != "one\n" {
+		t.Errorf("got status %d, %q, want 200, one", resp.StatusCode, got)
+	}
+}
+
 func TestMaxInflight(t *testing.T) {
 	w := newWitness(t)
 	gate := filepath.Join(t.TempDir(), "gate")

@@ -142,6 +142,7 @@ func (i *invocation) outcome() error {
 // 200.
 func (i *invocation) conclude() *http.Request {
 	took := time.Since(i.started)
+	i.answer.renew()
 	err := i.outcome()
 	if err == nil {
 		if next := i.redirected(took); next != nil {

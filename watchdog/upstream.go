@@ -95,7 +95,9 @@ func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
 		r.Body = newTimedReader(ctx, r, control, u.h.cfg.ReadTimeout)
 	}
 	if u.h.cfg.WriteTimeout > 0 {
-		w = &timedWriter{w, control, u.h.cfg.WriteTimeout}
+		timed := &timedWriter{w, control, u.h.cfg.WriteTimeout}
+		defer timed.renew() // for the end of the answer, which net/http writes
+		w = timed
 	}
 	u.proxy.ServeHTTP(w, r)
 }
@@ -242,7 +244,7 @@ func (u *upstream) awaitAccept(ctx context.Context, ended <-chan struct{}) bool 
 	}
 }
 
-// timedWriter is a response writer with a deadline for each write.
+// timedWriter is a response writer with a deadline for each write and flush.
 type timedWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -250,8 +252,15 @@ type timedWriter struct {
 }
 
 func (t *timedWriter) Write(b []byte) (int, error) {
-	t.control.SetWriteDeadline(time.Now().Add(t.timeout))
+	t.renew()
 	return t.ResponseWriter.Write(b)
 }
+
+func (t *timedWriter) FlushError() error {
+	t.renew()
+	return t.control.Flush()
+}
+
+func (t *timedWriter) renew() { t.control.SetWriteDeadline(time.Now().Add(t.timeout)) }
 
 func (t *timedWriter) Unwrap() http.ResponseWriter { return t.ResponseWriter }

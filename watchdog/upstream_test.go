@@ -79,6 +79,15 @@ func TestHTTPReadTimeoutEndsWithBody(t *testing.T) {
 	}
 }
 
+// write_timeout is for a client that does not read, and not for a process that
+// pauses.
+func TestHTTPPauseInAnswer(t *testing.T) {
+	url, _, _ := serveUpstream(t, "write_timeout=100ms")
+	if resp, got := do(t, "GET", url+"/pause", nil); resp.StatusCode != 200 || got != "one two" {
+		t.Errorf("got status %d, %q, want 200, one two", resp.StatusCode, got)
+	}
+}
+
 // A client that stalls in its body has its answer at the limit.
 func TestHTTPLimitWithStalledBody(t *testing.T) {
 	url, _, _ := serveUpstream(t, "read_timeout=0")
