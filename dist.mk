@@ -58,10 +58,10 @@ endef
 # Swarm cannot change a config: what is mounted gets a name by its content.
 CONFIGS := prometheus.yml $(filter-out %.test.yml,$(wildcard prometheus/*.yml)) $(shell find grafana -name '*.yml' -o -name '*.json')
 
-## deploy: the stack, with changed rules and dashboards; DEPLOY_FLAGS go to docker
+## deploy: the stack, with changed rules and dashboards; DEPLOY_FLAGS, such as a second -c FILE, go to docker
 deploy:
 	FAAS_REGISTRY=$(FAAS_REGISTRY) FAAS_TAG=$(FAAS_TAG) FAAS_CONFIG=$$(cat $(sort $(CONFIGS)) | sha256sum | cut -c1-12) \
-	  docker stack deploy $(DEPLOY_FLAGS) -c stack.yml faas
+	  docker stack deploy -c stack.yml $(DEPLOY_FLAGS) faas
 
 ## dist: static gateway and fwatchdog for each of PLATFORMS, and their sums
 dist:
