@@ -337,10 +337,6 @@ func TestChainTriesUnderWay(t *testing.T) {
 	})
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
 func TestChainTooLargeIsNotRead(t *testing.T) {
 	a := newAmazon(t)
 	written := make(chan int, 1)

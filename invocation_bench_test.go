@@ -84,7 +84,7 @@ func startBenchGateway(b *testing.B, more int) (addr string) {
 	listening := make(chan string, 1)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- serve(ctx, &c, p, slog.New(slog.DiscardHandler), nil, func(a net.Addr) { listening <- a.String() })
+		ended <- serve(ctx, &c, p, nil, slog.New(slog.DiscardHandler), nil, func(a net.Addr) { listening <- a.String() })
 	}()
 	b.Cleanup(func() {
 		cancel()
