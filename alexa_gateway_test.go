@@ -135,7 +135,7 @@ func TestAlexaRouteTakesNoOthersRoute(t *testing.T) {
 		t.Errorf("got %d, want 400", resp.StatusCode)
 	}
 	_, metrics := call(t, "GET", base+"/metrics", "")
-	if want := "gateway_route_conflicts 1\n"; !strings.Contains(metrics, want) {
+	if want := "gateway_label_errors_total 1\n"; !strings.Contains(metrics, want) {
 		t.Errorf("metrics lack %q", want)
 	}
 }

@@ -5,16 +5,12 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,10 +30,8 @@ const (
 var entries = []string{viaFunction, viaHeader, viaAlexa, viaCustom, viaSystem, viaNone}
 
 const (
-	maxURLLen        = 16 << 10 // bytes of a request target; more is 414
-	maxHeaderLen     = 64 << 10 // bytes of a request's head; more is 431
-	maxCallIDLen     = 128
-	statusClientGone = 499 // counted, never sent: the caller went away
+	maxURLLen    = 16 << 10 // bytes of a request target; more is 414
+	maxHeaderLen = 64 << 10 // bytes of a request's head; more is 431
 
 	// bodyLinger is how long a request that has its answer may go on sending
 	// its body. Then its connection is closed.
@@ -95,59 +89,6 @@ func newGateway(c *config, r *registry, up *upstream, m *metrics, log *slog.Logg
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return g
-}
-
-// An invocation is one request on its way through a function.
-type invocation struct {
-	guard
-	f       *function
-	kind    string
-	path    string // that the function sees; "" is the request's own
-	rawPath string
-	route   routeMatch
-	callID  string
-	start   time.Time
-	started string   // start as the function is told it
-	replica *replica // that it is in
-	tried   [4]*replica
-	code    int // answered, or about to be
-	err     error
-	body    *replayBody // the request's, once it is sent on; nil for none
-}
-
-// An invocationContext is the root of an invocation's contexts: it has the
-// deadline, and the values of the request. It never ends by itself: the guard
-// ends the one derived from it.
-type invocationContext struct{ *invocation }
-
-func (c invocationContext) Deadline() (time.Time, bool) { return c.deadline, true }
-func (c invocationContext) Done() <-chan struct{}       { return nil }
-func (c invocationContext) Err() error                  { return nil }
-
-func (c invocationContext) Value(key any) any {
-	if key == (invocationKey{}) {
-		return c.invocation
-	}
-	return c.request.Value(key)
-}
-
-type invocationKey struct{}
-
-func invocationOf(ctx context.Context) *invocation {
-	return ctx.Value(invocationKey{}).(*invocation)
-}
-
-// release takes the invocation off the replica that it is in.
-func (inv *invocation) release() {
-	if inv.replica != nil {
-		inv.replica.inflight.Add(-1)
-		inv.replica = nil
-	}
-}
-
-// unread reports whether a part of the request's body has not been read.
-func (inv *invocation) unread(r *http.Request) bool {
-	return r.Body != http.NoBody && (inv.body == nil || !inv.body.ended.Load())
 }
 
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -421,190 +362,12 @@ func (g *gateway) invoke(w http.ResponseWriter, r *http.Request, inv *invocation
 	g.proxy.ServeHTTP(w, r)
 }
 
-// brokenOff tells by whom an answer was cut short.
-func brokenOff(ctx context.Context) int {
-	switch {
-	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
-		return http.StatusGatewayTimeout
-	case ctx.Err() != nil:
-		return statusClientGone
-	}
-	return http.StatusBadGateway
-}
-
-// rewrite makes the request that the function gets.
-func (g *gateway) rewrite(pr *httputil.ProxyRequest) {
-	inv := invocationOf(pr.In.Context())
-	out := pr.Out
-	out.URL.Scheme = "http"
-	if inv.path != "" {
-		out.URL.Path, out.URL.RawPath = inv.path, inv.rawPath
-	}
-	// ReverseProxy drops query parameters that url.ParseQuery does not take;
-	// the function gets what the caller sent.
-	out.URL.RawQuery = pr.In.URL.RawQuery
-	out.Trailer = pr.In.Trailer // filled in when the body has been read; a clone stays empty
-	h := out.Header
-	delete(h, "Expect") // the caller was told to go on when its body was read
-	dropRouteHeaders(h)
-	inv.route.setHeaders(h)
-	g.forward.set(h, pr.In)
-	inv.started = strconv.FormatInt(inv.start.UnixNano(), 10)
-	values := &[3]string{inv.callID, inv.started, inv.timeLeft()}
-	h["X-Call-Id"] = values[0:1:1]
-	h["X-Start-Time"] = values[1:2:2]
-	h["X-Timeout"] = values[2:3:3]
-}
-
-// answered is called with the function's own answer.
-func (g *gateway) answered(resp *http.Response) error {
-	inv := invocationOf(resp.Request.Context())
-	inv.code = resp.StatusCode
-	values := &[3]string{inv.callID, inv.started, seconds(time.Since(inv.start))}
-	resp.Header["X-Call-Id"] = values[0:1:1]
-	resp.Header["X-Start-Time"] = values[1:2:2]
-	resp.Header["X-Duration-Seconds"] = values[2:3:3]
-	// What is left of a body must never be read as the next request.
-	if inv.body != nil && !inv.body.ended.Load() && resp.Request.ProtoMajor == 1 {
-		resp.Header["Connection"] = []string{"close"}
-	}
-	return nil
-}
-
-// timeLeft is what the function is told in X-Timeout.
-func (inv *invocation) timeLeft() string {
-	return time.Until(inv.deadline).Round(time.Microsecond).String()
-}
-
-func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', 6, 64) }
-
-// failed answers an invocation that got no answer from its function.
-func (g *gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
-	inv := invocationOf(r.Context())
-	var text string
-	inv.code, text = outcome(r.Context(), inv.f, err)
-	inv.err = err
-	if inv.code == statusClientGone {
-		panic(http.ErrAbortHandler) // returning would answer with an empty 200
-	}
-	h := w.Header()
-	if inv.unread(r) && r.ProtoMajor == 1 {
-		h.Set("Connection", "close")
-	}
-	h.Set("X-Call-Id", inv.callID)
-	h.Set("X-Start-Time", strconv.FormatInt(inv.start.UnixNano(), 10))
-	h.Set("X-Duration-Seconds", seconds(time.Since(inv.start)))
-	if inv.code == http.StatusServiceUnavailable || inv.code == http.StatusTooManyRequests {
-		h.Set("Retry-After", "1")
-	}
-	refuse(w, inv.code, text)
-	if inv.code >= 500 {
-		g.log.Warn("invocation failed", "function", inv.f.name, "call_id", inv.callID, "status", inv.code, "error", err)
-	}
-}
-
-// outcome is the one place where errors become statuses. The text names the
-// function and the limit, and nothing internal.
-func outcome(ctx context.Context, f *function, err error) (code int, text string) {
-	def := f.def.Load()
-	switch {
-	case errors.Is(err, errNotFound):
-		return http.StatusNotFound, fmt.Sprintf("function %q not found", f.name)
-	case errors.Is(err, errTooMany):
-		return http.StatusTooManyRequests, fmt.Sprintf("function %q: %s", f.name, err)
-	case errors.Is(err, errNoReplica):
-		return http.StatusServiceUnavailable, fmt.Sprintf("function %q: no replica became ready in time", f.name)
-	case errors.Is(err, context.DeadlineExceeded):
-		return http.StatusGatewayTimeout, fmt.Sprintf("function %q did not answer within %s", f.name, def.timeout)
-	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		return statusClientGone, ""
-	case errors.Is(err, errRequestBody), errors.Is(err, errRefused):
-		return http.StatusBadRequest, "the request's body is malformed or incomplete"
-	case errors.Is(err, errUnreachable):
-		return http.StatusBadGateway, fmt.Sprintf("function %q: no replica accepts connections", f.name)
-	}
-	return http.StatusBadGateway, fmt.Sprintf("function %q: the connection to its replica broke", f.name)
-}
-
-// refuse answers with one line of text.
-func refuse(w http.ResponseWriter, code int, text string) {
-	h := w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(code)
-	io.WriteString(w, text+"\n")
-}
-
-// refuseUnknown answers for a name that is no function's. It repeats the name
-// only as far as it could be one.
-func refuseUnknown(w http.ResponseWriter, name string) {
-	if !validName(name) {
-		refuse(w, http.StatusNotFound, "no function can have this name: a letter or digit, then letters, digits and ._-, 63 at most")
-		return
-	}
-	refuse(w, http.StatusNotFound, fmt.Sprintf("function %q not found", name))
-}
-
-func (g *gateway) refuseAlexa(w http.ResponseWriter, r *http.Request, err error) {
-	reason := "internal"
-	if refusal, ok := errors.AsType[*alexaRefusal](err); ok {
-		reason = refusal.reason
-	}
-	g.metrics.alexaRefusals.WithLabelValues(reason).Inc()
-	g.log.Warn("alexa request refused", "reason", reason, "remote", r.RemoteAddr, "error", err)
-	refuse(w, http.StatusBadRequest, "this request does not pass the checks of the Alexa Skills Kit: "+reason)
-}
-
 func (g *gateway) healthz(w http.ResponseWriter) {
 	if g.draining.Load() {
 		refuse(w, http.StatusServiceUnavailable, "draining")
 		return
 	}
 	refuse(w, http.StatusOK, "OK")
-}
-
-func (g *gateway) logAccess(r *http.Request, inv *invocation, now time.Time) {
-	if !g.config.accessLog {
-		return
-	}
-	attrs := []slog.Attr{
-		slog.String("function", inv.f.name), slog.String("route", inv.kind), slog.String("method", r.Method),
-		slog.String("path", r.URL.EscapedPath()), slog.Int("status", inv.code),
-		slog.Duration("duration", now.Sub(inv.start)), slog.String("call_id", inv.callID), slog.String("remote", r.RemoteAddr),
-	}
-	if inv.err != nil {
-		attrs = append(attrs, slog.String("error", inv.err.Error()))
-	}
-	g.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
-}
-
-// callID returns the caller's own X-Call-Id if it is 1 to 128 visible ASCII
-// characters, or else a new UUID (RFC 9562, version 4).
-func callID(h http.Header) string {
-	if v := h["X-Call-Id"]; len(v) == 1 && visible(v[0]) {
-		return v[0]
-	}
-	var b [16]byte
-	rand.Read(b[:])
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	var s [36]byte
-	hex.Encode(s[:], b[:4])
-	hex.Encode(s[9:], b[4:6])
-	hex.Encode(s[14:], b[6:8])
-	hex.Encode(s[19:], b[8:10])
-	hex.Encode(s[24:], b[10:])
-	s[8], s[13], s[18], s[23] = '-', '-', '-', '-'
-	return string(s[:])
-}
-
-func visible(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= maxCallIDLen
 }
 
 // copyBuffers lends ReverseProxy its buffers.
