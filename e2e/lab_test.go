@@ -199,7 +199,8 @@ func (l *lab) waitManagers(ctx context.Context) error {
 			out = err.Error()
 		}
 		last = out
-		return strings.Count(out, "Ready Leader")+strings.Count(out, "Ready Reachable") == nodeCount
+		// Between two leaders every one is merely reachable.
+		return strings.Count(out, "Ready Leader") == 1 && strings.Count(out, "Ready Reachable") == nodeCount-1
 	})
 	if err != nil {
 		return fmt.Errorf("wait for the nodes: %w: %s", err, last)

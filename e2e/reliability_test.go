@@ -146,6 +146,9 @@ func TestReliability(t *testing.T) {
 	t.Run("leader killed", func(t *testing.T) {
 		// The replicas are where the gateway is: the loss of a node is
 		// another case.
+		if err := l.waitManagers(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		leader, others := l.managers(t)
 		n := others[0]
 		g := startGateway(t, n)
@@ -161,6 +164,9 @@ func TestReliability(t *testing.T) {
 	})
 
 	t.Run("quorum lost", func(t *testing.T) {
+		if err := l.waitManagers(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		g := startGateway(t, l.node(1))
 		g.createTrouble(t, 3, "--constraint", "node.hostname=="+l.node(1).name)
 		load := g.startTrouble(t, 200)
