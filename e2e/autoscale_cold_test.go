@@ -19,14 +19,16 @@ import (
 const coldOverhead = 150 * time.Millisecond
 
 const (
-	coldRounds    = 4
+	coldRounds    = 5 // of Swarm itself and of one caller
+	burstRounds   = 3 // of the many, each of whom leaves Swarm many replicas to clear away
 	burstCallers  = 200
 	burstRequests = 2000
 )
 
-// Swarm's own time and those of callers of the gateway are taken in turns, so
-// that whatever else the machine does touches all of them. It only ever adds:
-// so the shortest of each are compared, and the medians shown.
+// Swarm's own time and that of a caller of the gateway are taken in turns, so
+// that whatever else the machine does touches both. It only ever adds: so the
+// shortest of each are compared, and the medians shown. Where Swarm's own times
+// differ much among themselves, the machine is too busy for a verdict.
 func TestScaleFromZero(t *testing.T) {
 	l := useLab(t)
 	g := startGateway(t, l.node(1))
@@ -41,7 +43,8 @@ func TestScaleFromZero(t *testing.T) {
 		"way", "order to answer", "call to order", "call to answer", "held", "replicas ordered")
 	loads := newLoadTable("The bursts at no replica")
 	ms := func(d time.Duration) string { return fmt.Sprintf("%.0f", d.Seconds()*1e3) }
-	for range coldRounds {
+	// Each begins where nothing runs, and one replica did before.
+	itself := func() {
 		toNone(t, g, name)
 		answered := probe.firstAnswer(t, name)
 		l.docker(t, "service", "scale", "--detach", name+"=1")
@@ -52,17 +55,18 @@ func TestScaleFromZero(t *testing.T) {
 		took := at.Sub(ordered(t, l, name))
 		own = append(own, took)
 		rounds.row("Swarm itself", ms(took), "", "", "", 1)
-
+	}
+	one := func() {
 		toNone(t, g, name)
 		called := time.Now()
 		if a := g.post(t, "/function/"+name, nil, []byte("hello")); a.status != http.StatusOK {
 			t.Fatalf("got status %d, want 200: %s", a.status, firstLine(a.body))
 		}
-		end := time.Now()
-		at = ordered(t, l, name)
+		end, at := time.Now(), ordered(t, l, name)
 		single = append(single, end.Sub(called))
 		rounds.row("one caller", ms(end.Sub(at)), ms(at.Sub(called)), ms(end.Sub(called)), "", 1)
-
+	}
+	many := func() {
 		toNone(t, g, name)
 		const held = "gateway_cold_start_seconds_sum"
 		before := g.metric(t, held)
@@ -76,6 +80,16 @@ func TestScaleFromZero(t *testing.T) {
 				len(report.results)-len(failed), len(report.results), burstRequests, failed[:min(1, len(failed))])
 		}
 	}
+	for range coldRounds {
+		itself()
+		one()
+	}
+	for range burstRounds {
+		itself()
+		many()
+		toNone(t, g, name)
+		g.waitAnswer(t, name)
+	}
 	rounds.print(t)
 	loads.print(t)
 
@@ -88,7 +102,12 @@ func TestScaleFromZero(t *testing.T) {
 	}{{"one caller", single}, {fmt.Sprintf("%d callers", burstCallers), burst}} {
 		least := slices.Min(way.times)
 		ways.row(way.name, ms(least), ms(least-floor), ms(median(way.times)), ms(median(way.times)-median(own)))
-		if over := least - floor; over > coldOverhead {
+		over := least - floor
+		switch {
+		case over <= coldOverhead:
+		case median(own) > floor+coldOverhead:
+			t.Logf("%s: no verdict on the cold start: Swarm's own times are %v apart", way.name, (median(own) - floor).Round(time.Millisecond))
+		default:
 			t.Errorf("%s: got a cold start %v longer than Swarm's own, want %v at most", way.name, over.Round(time.Millisecond), coldOverhead)
 		}
 	}
