@@ -14,7 +14,6 @@ import (
 type feeder struct {
 	in   *inlet
 	body *timedReader
-	cut  func() // interrupts a read of body
 	done chan struct{}
 	err  error // why the body could not be read; valid after done
 
@@ -82,7 +81,7 @@ func (f *feeder) stop() error {
 	cut := f.reading
 	f.mu.Unlock()
 	if cut {
-		f.cut()
+		f.body.interrupt()
 	}
 	f.in.close() // a write that waits for the process fails
 	<-f.done
@@ -93,6 +92,9 @@ func (f *feeder) stop() error {
 // a deadline that passes for a client that went away; the limit comes first.
 const readLinger = 50 * time.Millisecond
 
+// bodyLinger is how long a client that has its answer may go on sending.
+const bodyLinger = 500 * time.Millisecond
+
 // A timedReader is a body with a deadline for each read.
 type timedReader struct {
 	body    io.ReadCloser
@@ -101,7 +103,8 @@ type timedReader struct {
 	until   time.Time     // no read takes longer; zero: none
 
 	mu   sync.Mutex
-	over bool // read to its end, or closed
+	over bool // no read gets a deadline any more
+	eof  bool // read to its end
 }
 
 // newTimedReader returns a reader of the body of r whose reads end with ctx,
@@ -118,7 +121,9 @@ func (t *timedReader) Read(b []byte) (int, error) {
 	t.setDeadline()
 	n, err := t.body.Read(b)
 	if err == io.EOF {
-		t.finish()
+		t.mu.Lock()
+		t.over, t.eof = true, true
+		t.mu.Unlock()
 	}
 	return n, err
 }
@@ -142,20 +147,33 @@ func (t *timedReader) setDeadline() {
 	}
 }
 
-func (t *timedReader) finish() {
+// interrupt makes a read fail that waits, or is about to.
+func (t *timedReader) interrupt() {
 	t.mu.Lock()
-	t.over = true
-	t.mu.Unlock()
+	defer t.mu.Unlock()
+	if !t.over {
+		t.over = true
+		t.control.SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
-// ended reports whether the body was read to its end, or closed.
+// ended reports whether the body was read to its end.
 func (t *timedReader) ended() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.over
+	return t.eof
 }
 
 func (t *timedReader) Close() error {
-	t.finish()
+	t.mu.Lock()
+	t.over = true
+	t.mu.Unlock()
 	return t.body.Close()
+}
+
+// linger closes a body for a client that has its answer. It may go on sending
+// for a moment: closing the connection upon it could cost it the answer.
+func (t *timedReader) linger() {
+	t.control.SetReadDeadline(time.Now().Add(bodyLinger))
+	t.Close()
 }

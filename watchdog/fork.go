@@ -65,6 +65,8 @@ func (h *Handler) invoke(w http.ResponseWriter, r *http.Request) *http.Request {
 		i.startFailed(err)
 		return nil
 	}
+	answered := false
+	defer func() { i.closeBody(answered) }()
 	defer i.p.release()
 	stop := context.AfterFunc(i.ctx, i.p.terminate)
 	defer stop()
@@ -74,7 +76,9 @@ func (h *Handler) invoke(w http.ResponseWriter, r *http.Request) *http.Request {
 	} else {
 		i.follow(whole)
 	}
-	return i.conclude()
+	next := i.conclude()
+	answered = next == nil
+	return next
 }
 
 // endsSoon waits a moment for the process to end, if not too many others are

@@ -177,6 +177,10 @@ func TestGroupEnds(t *testing.T) {
 				if err := <-answered; (err != nil) != gone {
 					t.Errorf("got %v from the client, want an error: %v", err, gone)
 				}
+				// A client that goes away does not wait for the last of it.
+				for end := time.Now().Add(10 * time.Second); h.Inflight() > 0 && time.Now().Before(end); {
+					time.Sleep(time.Millisecond)
+				}
 				h.family.members.Range(func(pid, _ any) bool {
 					t.Errorf("process %d is left", pid)
 					return true
@@ -284,6 +288,45 @@ func TestBrokenBody(t *testing.T) {
 		t.Error("got an answer, want an error")
 	}
 	w.wantGone(t)
+}
+
+// A process need not read its body, whatever its length; the server copes with
+// what is left of it.
+func TestUnreadBody(t *testing.T) {
+	for _, tt := range []struct {
+		name, command string
+		settings      []string
+	}{
+		{"held back", "echo hi", nil},
+		{"streaming", "echo hi", []string{"mode=streaming"}},
+		{"failure", "echo hi; exit 3", nil},
+		{"late failure", "echo hi; exit 3", []string{"mode=streaming"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			url, _, log := serve(t, testConfig(t, "sh -c '"+tt.command+"'", tt.settings...))
+			for _, size := range []int{70 << 10, 200 << 10, 1 << 20} {
+				for range 5 {
+					resp, err := http.Post(url, "text/plain", strings.NewReader(strings.Repeat("x", size)))
+					var body []byte
+					if err == nil {
+						body, err = io.ReadAll(resp.Body)
+						resp.Body.Close()
+					}
+					if tt.name == "late failure" {
+						if err == nil {
+							t.Errorf("%d bytes: got a complete answer, want it broken off", size)
+						}
+					} else if err != nil || string(body) != "hi\n" {
+						t.Errorf("%d bytes: got %q, %v, want hi", size, body, err)
+					}
+					do(t, "GET", url+"/_/health", nil)
+				}
+			}
+			if strings.Contains(log.String(), "panic") {
+				t.Errorf("got log %q, want no panic", clip(log.String()))
+			}
+		})
+	}
 }
 
 // A client that stalls in the middle of its body is waited for read_timeout.

@@ -20,6 +20,7 @@ type invocation struct {
 	p       *process
 	input   []byte // body that the process does not have yet
 	answer  answer
+	body    *timedReader // what the process reads while it runs; nil if it has it all
 
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -49,7 +50,8 @@ func (i *invocation) follow(whole bool) {
 		i.p.stdin.close()
 	default:
 		i.control.EnableFullDuplex() // HTTP/1 else reads the whole body before the first write
-		feeding = &feeder{in: i.p.stdin, body: &timedReader{body: i.r.Body, control: i.control, timeout: i.h.cfg.ReadTimeout}, cut: i.cutBody}
+		i.body = &timedReader{body: i.r.Body, control: i.control, timeout: i.h.cfg.ReadTimeout}
+		feeding = &feeder{in: i.p.stdin, body: i.body}
 		feeding.start(func() { i.cancel(errGone) })
 	}
 	logged := make(chan struct{})
@@ -67,17 +69,34 @@ func (i *invocation) follow(whole bool) {
 		if err := feeding.stop(); err != nil && i.failed == nil {
 			i.failed = clientError{err}
 		}
+		if !i.answer.committed {
+			i.closeUnlessRead()
+		}
 	}
 	<-logged
 }
 
-// cutBody interrupts the reading of the body. The connection cannot be used
-// again then.
-func (i *invocation) cutBody() {
-	if !i.answer.committed {
+// closeUnlessRead keeps the connection from being used again with the rest of
+// a body in it.
+func (i *invocation) closeUnlessRead() {
+	if i.body != nil && !i.body.ended() {
 		i.w.Header().Set("Connection", "close")
 	}
-	i.control.SetReadDeadline(time.Unix(1, 0))
+}
+
+// closeBody closes the body, whose end net/http must not meet after the
+// handler has returned: with full duplex it panics then. answered says that the
+// client is to get what was written.
+func (i *invocation) closeBody(answered bool) {
+	switch {
+	case i.body == nil || i.body.ended():
+	case answered:
+		i.control.Flush() // the answer does not wait for a client that still sends
+		i.body.linger()
+	default:
+		i.body.interrupt()
+		i.body.Close()
+	}
 }
 
 // open makes the header of the answer.
@@ -96,6 +115,7 @@ func (i *invocation) open(header http.Header, output []byte) (int, []byte, error
 			status = head.status
 		}
 	}
+	i.closeUnlessRead()
 	if _, chosen := header["Content-Type"]; !chosen {
 		header.Set("Content-Type", i.contentType())
 	}
