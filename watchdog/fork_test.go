@@ -190,6 +190,21 @@ func TestGroupEnds(t *testing.T) {
 	}
 }
 
+// A process that has left its own group ends at the limit like any other.
+func TestRegroupedProcessEnds(t *testing.T) {
+	for _, deaf := range []string{"", "true"} {
+		t.Run("deaf="+deaf, func(t *testing.T) {
+			t.Parallel()
+			cfg := testConfig(t, os.Args[0], "exec_timeout=500ms")
+			cfg.Env = append(os.Environ(), childVariable+"=regroup", "DEAF="+deaf)
+			url, _, _ := serve(t, cfg)
+			if resp, _ := do(t, "GET", url, nil); resp.StatusCode != http.StatusGatewayTimeout {
+				t.Errorf("got status %d, want 504", resp.StatusCode)
+			}
+		})
+	}
+}
+
 // A process that has left its group cannot be ended with it, but holds up
 // nobody by having STDOUT open.
 func TestEscapedProcessHoldsUpNobody(t *testing.T) {

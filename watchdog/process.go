@@ -143,6 +143,9 @@ func (p *process) terminate() {
 	}
 	p.terminated = true
 	syscall.Kill(-p.pid, syscall.SIGTERM)
+	if group, err := syscall.Getpgid(p.pid); err == nil && group != p.pid {
+		syscall.Kill(p.pid, syscall.SIGTERM) // it has left its group
+	}
 	p.killer = time.AfterFunc(killDelay, p.kill)
 }
 
@@ -153,6 +156,7 @@ func (p *process) kill() {
 	if !p.reaped {
 		p.terminated = true
 		syscall.Kill(-p.pid, syscall.SIGKILL)
+		syscall.Kill(p.pid, syscall.SIGKILL) // it may have left its group
 	}
 }
 
