@@ -3,8 +3,10 @@ package watchdog
 // Settings: what they are, where they come from, what is wrong with them.
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -159,9 +161,20 @@ func (c *Config) validate(command string) []error {
 			bad("upstream_url: %w: give it as http://host:port", err)
 		} else if u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 			bad("upstream_url: %q is not http://host:port with an optional path", c.UpstreamURL)
+		} else if c.Port > 0 && isHere(u.Hostname()) && cmp.Or(u.Port(), "80") == strconv.Itoa(c.Port) {
+			bad("upstream_url: %q is where fwatchdog itself listens: set it, or port, to another port", c.UpstreamURL)
 		}
 	}
 	return errs
+}
+
+// isHere reports whether host names this machine without asking anybody.
+func isHere(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && (addr.Unmap().IsLoopback() || addr.Unmap().IsUnspecified())
 }
 
 // settings reads values of one kind each and gathers what is wrong with them.
