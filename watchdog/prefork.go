@@ -71,12 +71,16 @@ func (p *pool) run(ctx context.Context) {
 	slots.Wait()
 }
 
-// keep keeps one process waiting. It calls off when preforking makes no sense.
+// keep keeps one process waiting. When it returns there is to be no other: ctx
+// is done, or preforking makes no sense.
 func (p *pool) keep(ctx context.Context, off func()) {
+	defer off()
 	backoff := minBackoff
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && p.spoilt.Load() < maxSpoilt {
 		ready, err := p.start()
-		if err == nil {
+		if err != nil {
+			p.lost(err)
+		} else {
 			ready.attach()
 			select {
 			case p.handover <- ready:
@@ -89,20 +93,13 @@ func (p *pool) keep(ctx context.Context, off func()) {
 				ready.release()
 				return
 			case <-ready.done:
-				err = p.spoil(ready)
+				p.spoil(ready)
 			}
 		}
-		n := p.spoilt.Add(1)
-		p.log.Warn("preforked process is lost", "error", err, "in_a_row", n, "retry_in", backoff)
-		if n == maxSpoilt {
-			p.log.Warn("prefork turns itself off: processes do not wait for a request", "in_a_row", n)
+		if p.spoilt.Load() < maxSpoilt {
+			pause(ctx, nil, backoff)
+			backoff = min(2*backoff, maxBackoff)
 		}
-		if n >= maxSpoilt {
-			off()
-			return
-		}
-		pause(ctx, nil, backoff)
-		backoff = min(2*backoff, maxBackoff)
 	}
 }
 
@@ -117,15 +114,25 @@ func pause(ctx context.Context, done <-chan struct{}, d time.Duration) {
 	}
 }
 
-// spoil does away with a process that ended before it was used, and says how.
-func (p *pool) spoil(ready *process) error {
+// spoil does away with a process that ended before it was used, and counts it.
+func (p *pool) spoil(ready *process) {
 	<-ready.done
 	defer ready.release()
 	if ready.stderr != nil {
 		logLines(p.log, ready.stderr, "")
 	}
-	if code := exitError(ready.exitCode()); code != 0 {
-		return code
+	var err error = exitError(ready.exitCode())
+	if err == exitError(0) {
+		err = errors.New("ended before it was used")
 	}
-	return errors.New("ended before it was used")
+	p.lost(err)
+}
+
+// lost counts a process that nobody could use, and says why.
+func (p *pool) lost(err error) {
+	n := p.spoilt.Add(1)
+	p.log.Warn("preforked process is lost", "error", err, "in_a_row", n)
+	if n == maxSpoilt {
+		p.log.Warn("prefork turns itself off: processes do not wait for a request", "in_a_row", n)
+	}
 }

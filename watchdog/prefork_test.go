@@ -2,6 +2,7 @@ package watchdog
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,42 @@ func TestPreforkTurnsOff(t *testing.T) {
 	}
 	if p := h.ready.take(); p != nil {
 		t.Errorf("got process %d, want none", p.pid)
+	}
+}
+
+// A process that ends between its hand-over and its use counts, and is none to
+// use.
+func TestPreforkEndsAtHandover(t *testing.T) {
+	h, err := New(testConfig(t, `sh -c 'exit 3'`, "cgi_headers=false", "prefork=1"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &logBuffer{}
+	h.ready.log = newTestLog(log)
+	ended, err := h.ready.start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended.attach()
+	<-ended.done
+	handed := make(chan struct{})
+	go func() {
+		h.ready.handover <- ended
+		close(handed)
+	}()
+	for waiting := true; waiting; {
+		if p := h.ready.take(); p != nil {
+			t.Fatal("got a process that has ended, want none")
+		}
+		select {
+		case <-handed:
+			waiting = false
+		default:
+			runtime.Gosched()
+		}
+	}
+	if got := h.ready.spoilt.Load(); got != 1 || !strings.Contains(log.String(), "exit code 3") {
+		t.Errorf("got a count of %d and log %q, want 1 and the exit code", got, log)
 	}
 }
 
