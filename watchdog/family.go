@@ -21,6 +21,8 @@ type family struct {
 
 	marking atomic.Bool // whether processes get a mark
 	marks   atomic.Uint64
+
+	shrunk chan struct{} // holds a value when a member has left since it was last received
 }
 
 // mark returns a mark for one more process, or "" if none is asked for.
@@ -57,7 +59,23 @@ func (f *family) add(start func() (*process, error)) error {
 	return err
 }
 
-func (f *family) remove(p *process) { f.members.CompareAndDelete(p.pid, p) }
+// remove ends the membership of a process that has been reaped.
+func (f *family) remove(p *process) {
+	f.members.CompareAndDelete(p.pid, p)
+	select {
+	case f.shrunk <- struct{}{}:
+	default:
+	}
+}
+
+func (f *family) empty() bool {
+	empty := true
+	f.members.Range(func(_, _ any) bool {
+		empty = false
+		return false
+	})
+	return empty
+}
 
 // kill ends every member at once.
 func (f *family) kill() {

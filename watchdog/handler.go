@@ -65,6 +65,7 @@ func New(cfg Config, log *slog.Logger) (*Handler, error) {
 		env = os.Environ()
 	}
 	h := &Handler{cfg: cfg, log: log, program: p, environ: baseEnviron(env, cfg.Mode)}
+	h.family.shrunk = make(chan struct{}, 1)
 	h.buffers.New = func() any { b := make([]byte, 0, bufferSize); return &b }
 	h.serve = h.serveFork
 	if cfg.Prefork > 0 {

@@ -40,7 +40,8 @@ func (h *Handler) AdoptOrphans() error {
 }
 
 // ReapOrphans reaps orphans that have ended, and kills those that outlive the
-// invocation which started them, by the mark in their environment. It never
+// invocation which started them, by the mark in their environment; one that has
+// shed its mark it kills as soon as no process of the handler is left. It never
 // takes the status of a process that the handler started. It returns when ctx
 // is done and no orphan is left.
 func (h *Handler) ReapOrphans(ctx context.Context) {
@@ -58,9 +59,16 @@ func (h *Handler) ReapOrphans(ctx context.Context) {
 		// While the timer runs nobody asks for the signal: children may end
 		// thousands of times a second.
 		signal.Notify(ended, syscall.SIGCHLD)
+		select {
+		case <-h.family.shrunk:
+		default:
+		}
 		h.family.reapOrphans(false)
+		// A child that has ended may still be a member at that time, and its
+		// orphans are spared: the end of its membership is news, too.
 		select {
 		case <-ended:
+		case <-h.family.shrunk:
 		case <-ctx.Done():
 			h.family.reapLast()
 			return
@@ -70,7 +78,7 @@ func (h *Handler) ReapOrphans(ctx context.Context) {
 	}
 }
 
-// reapLast reaps and kills until no orphan of an invocation is left.
+// reapLast reaps and kills until no orphan is left.
 func (f *family) reapLast() {
 	for end := time.Now().Add(lastReap); f.reapOrphans(true) > 0 && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
@@ -78,7 +86,7 @@ func (f *family) reapLast() {
 }
 
 // reapOrphans reaps orphans that have ended and kills those whose invocation
-// has ended, or all that come from one. It returns how many were killed.
+// has ended, or all. It returns how many were killed.
 func (f *family) reapOrphans(all bool) int {
 	pids, err := children()
 	if err != nil {
@@ -93,7 +101,7 @@ func (f *family) reapOrphans(all bool) int {
 		f.mu.Lock()
 		if !f.has(pid) {
 			if got, _ := syscall.Wait4(pid, nil, syscall.WNOHANG, nil); got == 0 {
-				if mark := invocationMark(pid); mark != "" && (all || !f.hasMark(mark)) {
+				if all || !f.spares(pid) {
 					// Nobody else can reap this child, so the pid is still its own.
 					syscall.Kill(pid, syscall.SIGKILL)
 					killed++
@@ -103,6 +111,16 @@ func (f *family) reapOrphans(all bool) int {
 		f.mu.Unlock()
 	}
 	return killed
+}
+
+// spares reports whether an orphan may belong to an invocation that is under
+// way. One without a mark may belong to any.
+func (f *family) spares(pid int) bool {
+	if f.empty() {
+		return false
+	}
+	mark := invocationMark(pid)
+	return mark == "" || f.hasMark(mark)
 }
 
 // children returns the pids of this program's children.
