@@ -28,7 +28,10 @@ import (
 // Both are set by the linker (-X main.version=... -X main.revision=...).
 var version, revision = "", ""
 
-const shutdownAttempt = 100 * time.Millisecond
+const (
+	shutdownAttempt = 100 * time.Millisecond
+	idleInterval    = 10 * time.Millisecond // between looks whether all invocations have ended
+)
 
 // Exit codes.
 const (
@@ -162,6 +165,7 @@ func drain(h *watchdog.Handler, srv *http.Server, interval time.Duration, signal
 		select {
 		case <-timer.C:
 			shutdown(ctx, srv)
+			awaitIdle(ctx, h)
 		case <-ctx.Done():
 		}
 	}()
@@ -185,6 +189,21 @@ func shutdown(ctx context.Context, srv *http.Server) {
 		err := srv.Shutdown(attempt)
 		cancel()
 		if err == nil {
+			return
+		}
+	}
+}
+
+// awaitIdle returns when no invocation is under way, or ctx is done. Upgraded
+// connections, as for WebSocket, are invocations that Server.Shutdown does not
+// know of.
+func awaitIdle(ctx context.Context, h *watchdog.Handler) {
+	tick := time.NewTicker(idleInterval)
+	defer tick.Stop()
+	for h.Inflight() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -232,6 +233,49 @@ func TestBinary(t *testing.T) {
 		if got := <-answered; got != "done\n<nil>" {
 			t.Errorf("in flight: got %q, want done", got)
 		}
+		s.wantExit(t, 0)
+	})
+
+	// An upgraded connection is in flight like any other.
+	t.Run("drain upgraded", func(t *testing.T) {
+		upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			conn, buf, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+			io.Copy(conn, buf)
+		}))
+		defer upstream.Close()
+		s := start(t, binary, "fprocess=sleep 60", "mode=http", "upstream_url="+upstream.URL, "healthcheck_interval=0s")
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(30 * time.Second))
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		in := bufio.NewReader(c)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("got %v, %v, want 101", resp, err)
+		}
+		s.signal(t)
+		for err == nil {
+			_, _, err = get(s.url + "/_/health") // until nobody listens
+		}
+		for range 30 {
+			if _, err := io.WriteString(c, "ping\n"); err != nil {
+				t.Fatal(err)
+			}
+			if line, err := in.ReadString('\n'); err != nil || line != "ping\n" {
+				t.Fatalf("got %q, %v after the listener closed, want an echo", line, err)
+			}
+			time.Sleep(10 * time.Millisecond) // time to be cut off
+		}
+		c.Close()
 		s.wantExit(t, 0)
 	})
 
