@@ -195,11 +195,15 @@ func TestRegroupedProcessEnds(t *testing.T) {
 	for _, deaf := range []string{"", "true"} {
 		t.Run("deaf="+deaf, func(t *testing.T) {
 			t.Parallel()
+			outlived := filepath.Join(t.TempDir(), "outlived")
 			cfg := testConfig(t, os.Args[0], "exec_timeout=500ms")
-			cfg.Env = append(os.Environ(), childVariable+"=regroup", "DEAF="+deaf)
+			cfg.Env = append(os.Environ(), childVariable+"=regroup", "DEAF="+deaf, "OUTLIVED="+outlived)
 			url, _, _ := serve(t, cfg)
 			if resp, _ := do(t, "GET", url, nil); resp.StatusCode != http.StatusGatewayTimeout {
 				t.Errorf("got status %d, want 504", resp.StatusCode)
+			}
+			if _, err := os.Stat(outlived); err == nil {
+				t.Error("the process went on to its own end, want it ended")
 			}
 		})
 	}

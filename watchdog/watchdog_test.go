@@ -54,10 +54,9 @@ func runChild(name string) {
 			fmt.Fprint(w, n, err)
 		})
 		mux.HandleFunc("/pause", func(w http.ResponseWriter, r *http.Request) {
-			io.WriteString(w, "one ")
+			io.WriteString(w, "one")
 			http.NewResponseController(w).Flush()
-			time.Sleep(400 * time.Millisecond)
-			io.WriteString(w, "two")
+			time.Sleep(400 * time.Millisecond) // the end of the answer is yet to be sent
 		})
 		ln, err := net.Listen("tcp", os.Getenv("ADDRESS"))
 		if err != nil {
@@ -82,6 +81,7 @@ func runChild(name string) {
 			signal.Ignore(syscall.SIGTERM)
 		}
 		time.Sleep(10 * time.Second)
+		os.WriteFile(os.Getenv("OUTLIVED"), nil, 0o600)
 		os.Exit(0)
 	default:
 		fmt.Fprintf(os.Stderr, "no child %q\n", name)
