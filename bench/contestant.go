@@ -104,13 +104,13 @@ func (b *bench) upstream() (addr string, err error) {
 }
 
 // gateway starts the gateway as it is by default, with a function bench at
-// upstream and as many more as wanted.
-func (b *bench) gateway(name, upstream string, more int) (*contestant, error) {
+// upstream, as many more as wanted, and more flags.
+func (b *bench) gateway(name, upstream string, more int, flags ...string) (*contestant, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"-listen", addr, "-drain", "0s", "-function", "bench=http://" + upstream}
+	args := append(flags, "-listen", addr, "-drain", "0s", "-function", "bench=http://"+upstream)
 	for i := range more {
 		args = append(args, "-function", fmt.Sprintf("other-%d=http://%s", i, upstream))
 	}

@@ -33,7 +33,12 @@ func (b *bench) gateways() error {
 	if err != nil {
 		return err
 	}
-	// For the sceptic: the baseline with the gateway's rarer collections.
+	// The gateway without its own RoundTripper, and for the sceptic the baseline
+	// with the gateway's rarer collections.
+	std, err := b.gateway("gateway, -transport std", upstream, 0, "-transport", "std")
+	if err != nil {
+		return err
+	}
 	tuned, err := b.bare("ReverseProxy, GOGC=800", upstream, "GOGC=800")
 	if err != nil {
 		return err
@@ -42,7 +47,7 @@ func (b *bench) gateways() error {
 	if err != nil {
 		return err
 	}
-	all := append([]*contestant{bare, gateway, tuned}, others...)
+	all := append([]*contestant{bare, gateway, std, tuned}, others...)
 
 	for _, connections := range []int{16, 64} {
 		title := fmt.Sprintf("Small answer, %d connections", connections)
