@@ -126,7 +126,7 @@ func TestAlexaRoute(t *testing.T) {
 	}
 }
 
-// A function's route that -alexa-route covers is counted as a problem.
+// A function's route that -alexa-route covers is counted as a label at fault.
 func TestAlexaRouteTakesNoOthersRoute(t *testing.T) {
 	p := newMemoryProvider()
 	p.set("shadowed", func(d *definition) { d.routes = []string{"/alexa"} }, startReplica(t, echoReplica))

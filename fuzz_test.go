@@ -23,7 +23,7 @@ func FuzzName(f *testing.F) {
 	})
 }
 
-// A roundTripper answers in the place of every replica.
+// A roundTripper answers in the place of every replica, or of Amazon.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
