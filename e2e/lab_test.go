@@ -135,7 +135,7 @@ func (n *node) dockerCommand(ctx context.Context, args ...string) *exec.Cmd {
 // socket is the path of the node's Docker socket on this machine.
 func (n *node) socket() string { return fmt.Sprintf("%s/n%d/docker.sock", n.lab.dir, n.id) }
 
-// cut unplugs the node's network cable until heal, or the end of the test.
+// cut unplugs the node's network cable until the end of the test.
 func (n *node) cut(t testing.TB) {
 	t.Helper()
 	n.lab.must(t, "cut", n)
@@ -143,12 +143,6 @@ func (n *node) cut(t testing.TB) {
 		n.repair(t, "heal")
 		n.lab.awaitManagers(t)
 	})
-}
-
-// heal plugs the node's cable in again.
-func (n *node) heal(t testing.TB) {
-	t.Helper()
-	n.lab.must(t, "heal", n)
 }
 
 // kill ends the node with its engine and every container at once, as a power
