@@ -113,9 +113,10 @@ func (r *report) head(b *bench) {
 	if b.wrk {
 		with = "wrk"
 	}
+	kernel, _, _ := strings.Cut(firstLine("uname", "-r"), "-")
 	r.about = append(r.about,
 		fmt.Sprintf("%s, %d CPUs (%s), Linux %s, %s", time.Now().UTC().Format("2006-01-02 15:04 UTC"), runtime.NumCPU(), model,
-			firstLine("uname", "-r"), runtime.Version()),
+			kernel, runtime.Version()),
 		fmt.Sprintf("load: %s; %d rounds of %s for each contestant, in turns", with, b.rounds, b.length))
 	for _, other := range [][]string{{"nginx", "-v"}, {"haproxy", "-v"}} {
 		if line := firstLine(other[0], other[1:]...); line != "" {
