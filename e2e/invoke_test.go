@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -73,7 +74,8 @@ func TestInvoke(t *testing.T) {
 			answers := make(map[string]map[string]int)
 			for _, way := range ways {
 				path, header := way.call("where")
-				for range 12 {
+				missing := func(n *node) bool { return answers[n.name][way.name] == 0 }
+				for i := 0; i < 12 || i < 60 && slices.ContainsFunc(l.nodes, missing); i++ { // replicas are chosen at random
 					a := g.post(t, path, header, file)
 					if a.status != http.StatusOK {
 						t.Fatalf("%s: got status %d: %s", way.name, a.status, firstLine(a.body))

@@ -338,7 +338,7 @@ func waitUpdated(t *testing.T, l *lab, service string) {
 	defer cancel()
 	var state string
 	err := poll(ctx, 300*time.Millisecond, func() bool {
-		state = l.docker(t, "service", "inspect", "--format", "{{.UpdateStatus.State}}", service)
+		state = l.docker(t, "service", "inspect", "--format", "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}", service)
 		return state == "completed"
 	})
 	if err != nil {
