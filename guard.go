@@ -31,6 +31,41 @@ type guard struct {
 	over    bool
 	unwatch func()
 	unhook  func() bool
+
+	endMu sync.Mutex // of what follows; taken last
+	ended bool
+	then  func() // called once the context has ended; nil for none
+}
+
+// finish ends the context, and then has done what waits for that.
+func (g *guard) finish(cause error) {
+	g.end(cause)
+	g.endMu.Lock()
+	defer g.endMu.Unlock()
+	g.ended = true
+	if g.then != nil {
+		go g.then()
+		g.then = nil
+	}
+}
+
+// onEnd and offEnd make the guard an endNotifier.
+func (g *guard) onEnd(f func()) {
+	g.endMu.Lock()
+	defer g.endMu.Unlock()
+	if g.ended {
+		go f()
+		return
+	}
+	g.then = f
+}
+
+func (g *guard) offEnd() bool {
+	g.endMu.Lock()
+	defer g.endMu.Unlock()
+	inTime := g.then != nil
+	g.then = nil
+	return inTime
 }
 
 // begin begins to guard what end ends, limit before the deadline. reading says
@@ -49,7 +84,7 @@ func (g *guard) due() {
 	switch {
 	case g.over:
 	case g.armed:
-		g.end(context.DeadlineExceeded)
+		g.finish(context.DeadlineExceeded)
 	default:
 		g.arm()
 	}
@@ -71,9 +106,9 @@ func (g *guard) arm() {
 	} else {
 		control.SetReadDeadline(g.deadline.Add(lateBy))
 	}
-	g.unhook = context.AfterFunc(g.request, func() { g.end(context.Cause(g.request)) })
+	g.unhook = context.AfterFunc(g.request, func() { g.finish(context.Cause(g.request)) })
 	if caller := callerOf(g.request); caller != nil {
-		g.unwatch = caller.watch(func() { g.end(context.Canceled) })
+		g.unwatch = caller.watch(func() { g.finish(context.Canceled) })
 	}
 }
 
@@ -99,5 +134,5 @@ func (g *guard) stop() {
 	if g.unwatch != nil {
 		g.unwatch()
 	}
-	g.end(context.Canceled)
+	g.finish(context.Canceled)
 }

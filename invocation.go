@@ -43,8 +43,11 @@ func (c invocationContext) Done() <-chan struct{}       { return nil }
 func (c invocationContext) Err() error                  { return nil }
 
 func (c invocationContext) Value(key any) any {
-	if key == (invocationKey{}) {
+	switch key {
+	case invocationKey{}:
 		return c.invocation
+	case endNotifierKey{}:
+		return &c.guard
 	}
 	return c.request.Value(key)
 }

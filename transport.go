@@ -191,6 +191,17 @@ func (t *directTransport) putBuffer(b *buffer) {
 	}
 }
 
+// An endNotifier may be a context's value under endNotifierKey. It does what
+// context.AfterFunc does with less work, but for one function at a
+// time, and only for the end of the context that has the value: none that is
+// derived from it with an end of its own may reach the transport.
+type endNotifier interface {
+	onEnd(f func()) // call f in its own goroutine once the context has ended
+	offEnd() bool   // forget f; false: it has been called
+}
+
+type endNotifierKey struct{}
+
 // An exchange is one request and its response on one connection.
 type exchange struct {
 	t    *directTransport
@@ -199,6 +210,7 @@ type exchange struct {
 	conn *directConn
 	br   *bufio.Reader
 	stop func() bool // ends the watch on ctx; false: too late, conn is being closed
+	ends endNotifier // does so, in place of stop, where the context has one
 
 	bodyRead bool    // the request's body has been read and closed
 	upload   *upload // nil unless the request's body is streamed
@@ -257,7 +269,10 @@ func (x *exchange) start(out *buffer) (attemptStage, error) {
 // that is not in out is being sent when send returns, without that wait.
 func (x *exchange) send(out []byte) error {
 	x.conn.begin(out, x.upload)
-	if x.ctx.Done() != nil {
+	if ends, ok := x.ctx.Value(endNotifierKey{}).(endNotifier); ok {
+		x.ends = ends
+		ends.onEnd(x.conn.abort)
+	} else if x.ctx.Done() != nil {
 		x.stop = context.AfterFunc(x.ctx, x.conn.abort)
 	}
 	if x.br == nil {
@@ -279,6 +294,9 @@ func (x *exchange) send(out []byte) error {
 // stopWatch ends the watch on the context. It returns false if the context
 // has ended, so that the connection is closed or about to be.
 func (x *exchange) stopWatch() bool {
+	if x.ends != nil {
+		return x.ends.offEnd()
+	}
 	return x.stop == nil || x.stop()
 }
 
