@@ -81,14 +81,16 @@ func outcome(ctx context.Context, f *function, err error) (code int, text string
 		return http.StatusTooManyRequests, fmt.Sprintf("function %q: %s", f.name, err)
 	case errors.Is(err, errNoReplica):
 		return http.StatusServiceUnavailable, fmt.Sprintf("function %q: no replica became ready in time", f.name)
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, errUnreachable): // before the limit: a dial that timed out is a DeadlineExceeded too
+		return http.StatusBadGateway, fmt.Sprintf("function %q: no replica accepts connections", f.name)
+	case errors.Is(err, errInvalidRequest):
+		return http.StatusBadRequest, "the request is malformed: its method, host or a trailer's name cannot be sent on"
+	case errors.Is(err, context.DeadlineExceeded) && stageOf(err) != stageDial:
 		return http.StatusGatewayTimeout, fmt.Sprintf("function %q did not answer within %s", f.name, def.timeout)
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return statusClientGone, ""
 	case errors.Is(err, errRequestBody), errors.Is(err, errRefused):
 		return http.StatusBadRequest, "the request's body is malformed or incomplete"
-	case errors.Is(err, errUnreachable):
-		return http.StatusBadGateway, fmt.Sprintf("function %q: no replica accepts connections", f.name)
 	}
 	return http.StatusBadGateway, fmt.Sprintf("function %q: the connection to its replica broke", f.name)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -19,6 +20,7 @@ const (
 	dialTimeout   = time.Second
 	connectBudget = 2500 * time.Millisecond // to find a replica that accepts a connection
 	resendLimit   = 2                       // times that a request is sent again after its bytes went out
+	unsentLimit   = 5                       // times that a request is tried again after no byte of it could be written
 	replayLimit   = 32 << 10                // bytes of a request body kept, so that it can be sent again
 
 	maxIdlePerReplica  = 256              // connections kept
@@ -101,9 +103,12 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	tried := inv.tried[:0]
 	var vain time.Time // since when no replica accepts a connection
 	pause := 25 * time.Millisecond
-	resent := 0
+	resent, unsent := 0, 0
+	if err := checkRequest(req); err != nil {
+		return nil, err
+	}
 	var err error
-	for {
+	for attempt := 0; ; {
 		now := time.Now()
 		if inv.f.stale(now) {
 			u.refresh(inv.f)
@@ -133,6 +138,10 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 			continue
 		}
 
+		if attempt++; attempt > 1 {
+			req = again(req) // net/http's transport may still read the last one
+			req.Header["X-Timeout"] = []string{inv.timeLeft()}
+		}
 		req.URL.Host = r.addr
 		if body != nil {
 			req.Body = body.open()
@@ -148,6 +157,9 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+		if body != nil && body.broken.Load() && !errors.Is(err, errRequestBody) {
+			err = fmt.Errorf("%w: %w", errRequestBody, err) // net/http's transport does not say so
+		}
 		if errors.Is(err, errRequestBody) || errors.Is(err, errInvalidRequest) {
 			return nil, err // no replica's fault
 		}
@@ -160,6 +172,15 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 			if resent++; resent > resendLimit || !idempotent(req) {
 				return nil, fmt.Errorf("replica %s: %w", r.addr, err)
 			}
+		}
+		if stage == stageUnsent {
+			if unsent++; unsent > unsentLimit {
+				return nil, fmt.Errorf("replica %s: %w", r.addr, err)
+			}
+			if err := sleep(ctx, pause); err != nil {
+				return nil, err
+			}
+			pause = min(2*pause, 200*time.Millisecond)
 		}
 		if !body.rewindable() {
 			return nil, fmt.Errorf("replica %s, and the body cannot be sent again: %w", r.addr, err)
@@ -179,6 +200,30 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 		inv.f.metrics.retries.Inc()
 		u.log.Debug("trying again", "function", inv.f.name, "call_id", inv.callID, "replica", r.addr, "error", err)
 	}
+}
+
+// checkRequest finds what cannot be sent as HTTP/1.1, whichever the transport:
+// the caller's mistake, and no replica's.
+func checkRequest(req *http.Request) error {
+	if !isToken(req.Method) {
+		return fmt.Errorf("%w: method %q", errInvalidRequest, req.Method)
+	}
+	if !isHost(req.Host) && req.Host != "" {
+		return fmt.Errorf("%w: host %q", errInvalidRequest, req.Host)
+	}
+	for name := range req.Trailer {
+		if !isToken(name) || isOwnField(name) {
+			return fmt.Errorf("%w: trailer %q", errInvalidRequest, name)
+		}
+	}
+	return nil
+}
+
+// again returns a copy of req whose URL and header can be changed.
+func again(req *http.Request) *http.Request {
+	next, u := *req, *req.URL
+	next.URL, next.Header = &u, maps.Clone(req.Header)
+	return &next
 }
 
 // await holds the caller until the function has a replica.
@@ -248,6 +293,8 @@ type replayBody struct {
 
 	atEnd func() // called when its end has been read; may be nil
 	ended atomic.Bool
+
+	broken atomic.Bool // reading src has failed
 }
 
 // rewindable reports whether open gives the whole body. No body is.
@@ -280,6 +327,9 @@ func (r *replayReader) Read(p []byte) (int, error) {
 	n, err := b.src.Read(p)
 	if err == io.EOF && !b.ended.Swap(true) && b.atEnd != nil {
 		b.atEnd()
+	}
+	if err != nil && err != io.EOF {
+		b.broken.Store(true)
 	}
 	switch {
 	case b.over:
