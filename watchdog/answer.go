@@ -1,22 +1,18 @@
 package watchdog
 
-// An answer on its way out: held back as long as its status may still change,
-// then streamed.
+// Responses of processes: buffered as long as the status may still change, then
+// streamed.
 
 import (
 	"errors"
 	"io"
 	"net/http"
 	"strconv"
-	"time"
 )
 
 // An answer is what a process writes, as an HTTP response.
 type answer struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	timeout time.Duration // for each write; 0: none
-
+	w     *reply
 	buf   *[]byte // what is held back; once streaming, what is on its way
 	hold  int     // bytes to hold back at most
 	flush bool    // each write at once
@@ -27,7 +23,7 @@ type answer struct {
 	committed bool // status and header are out
 }
 
-// A clientError says that the client takes no more.
+// A clientError means that writing to the client failed.
 type clientError struct{ err error }
 
 func (e clientError) Error() string { return "write response: " + e.err.Error() }
@@ -77,7 +73,7 @@ func (a *answer) stream() error {
 	}
 	*a.buf = (*a.buf)[:0]
 	if a.flush {
-		if err := a.control.Flush(); err != nil {
+		if err := a.w.FlushError(); err != nil {
 			return clientError{err}
 		}
 	}
@@ -117,17 +113,8 @@ func (a *answer) send(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	a.renew()
 	if _, err := a.w.Write(b); err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
 		return clientError{err}
 	}
 	return nil
-}
-
-// renew starts write_timeout anew. net/http itself writes the end of an answer,
-// so what the last write left of its time must not be all there is for that.
-func (a *answer) renew() {
-	if a.timeout > 0 {
-		a.control.SetWriteDeadline(time.Now().Add(a.timeout)) // a writer without deadlines has none
-	}
 }

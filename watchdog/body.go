@@ -35,8 +35,8 @@ func (f *feeder) start(failed func()) {
 	}()
 }
 
-// copy returns an error if reading fails. That a process reads nothing, or not
-// all, is none.
+// copy returns an error if reading fails. It is not an error if the process does
+// not read all of the body.
 func (f *feeder) copy() error {
 	buf := make([]byte, bufferSize)
 	for {
@@ -92,40 +92,72 @@ func (f *feeder) stop() error {
 // a deadline that passes for a client that went away; the limit comes first.
 const readLinger = 50 * time.Millisecond
 
-// bodyLinger is how long a client that has its answer may go on sending.
-const bodyLinger = 500 * time.Millisecond
+const (
+	// refusalWait is how long an answer that needs no body waits for one, so that
+	// clients that send it right after the head keep their connections.
+	refusalWait = 10 * time.Millisecond
+	refusalTake = 256 << 10 // bytes of a body taken then, and thrown away
+
+	// bodyLinger is how long a client may send on that has its answer, where its
+	// connection cannot linger.
+	bodyLinger = 500 * time.Millisecond
+)
 
 // A timedReader is a body with a deadline for each read.
 type timedReader struct {
 	body    io.ReadCloser
 	control *http.ResponseController
+	length  int64         // -1: unknown
+	expects bool          // the client sends it when it is told to go on
 	timeout time.Duration // for each read; 0: none
 	until   time.Time     // no read takes longer; zero: none
 
 	mu   sync.Mutex
-	over bool // no read gets a deadline any more
-	eof  bool // read to its end
+	over bool  // no read gets a deadline any more
+	eof  bool  // read to its end
+	err  error // why it cannot be read to its end
 }
 
-// newTimedReader returns a reader of the body of r whose reads end with ctx,
-// or just behind it.
-func newTimedReader(ctx context.Context, r *http.Request, control *http.ResponseController, timeout time.Duration) *timedReader {
-	t := &timedReader{body: r.Body, control: control, timeout: timeout}
+// limit makes reads end with ctx, or just behind it.
+func (t *timedReader) limit(ctx context.Context) {
 	if end, ok := ctx.Deadline(); ok {
 		t.until = end.Add(readLinger)
 	}
-	return t
 }
 
 func (t *timedReader) Read(b []byte) (int, error) {
+	if err := t.failed(); err != nil {
+		return 0, err // net/http would call it the end the second time
+	}
 	t.setDeadline()
+	return t.read(b)
+}
+
+func (t *timedReader) read(b []byte) (int, error) {
 	n, err := t.body.Read(b)
-	if err == io.EOF {
+	if err != nil {
 		t.mu.Lock()
-		t.over, t.eof = true, true
+		if err == io.EOF {
+			t.over, t.eof = true, true
+		} else if !t.over {
+			t.err = err
+		}
 		t.mu.Unlock()
 	}
 	return n, err
+}
+
+// readArrived fills b for as long as a Read returns something without waiting. Its
+// error comes with the next Read.
+func (t *timedReader) readArrived(b []byte) (n int) {
+	for n < len(b) {
+		m, err := t.read(b[n:])
+		n += m
+		if m == 0 || err != nil {
+			break
+		}
+	}
+	return n
 }
 
 // setDeadline leaves the connection alone once the body is over: from then on
@@ -147,6 +179,20 @@ func (t *timedReader) setDeadline() {
 	}
 }
 
+// take reports whether all of the body was here and has been read. Otherwise it is
+// read no more.
+func (t *timedReader) take() bool {
+	if !t.expects && t.length <= refusalTake {
+		t.until = time.Now().Add(refusalWait)
+		if _, err := io.CopyN(io.Discard, t, refusalTake+1); err == io.EOF {
+			t.control.SetReadDeadline(time.Time{})
+			return true
+		}
+	}
+	t.interrupt()
+	return false
+}
+
 // interrupt makes a read fail that waits, or is about to.
 func (t *timedReader) interrupt() {
 	t.mu.Lock()
@@ -164,16 +210,17 @@ func (t *timedReader) ended() bool {
 	return t.eof
 }
 
+// failed returns why the body cannot be read to its end, nil if nothing is
+// known against it.
+func (t *timedReader) failed() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
 func (t *timedReader) Close() error {
 	t.mu.Lock()
 	t.over = true
 	t.mu.Unlock()
 	return t.body.Close()
-}
-
-// linger closes a body for a client that has its answer. It may go on sending
-// for a moment: closing the connection upon it could cost it the answer.
-func (t *timedReader) linger() {
-	t.control.SetReadDeadline(time.Now().Add(bodyLinger))
-	t.Close()
 }

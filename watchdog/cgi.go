@@ -23,10 +23,16 @@ const maxCGIHeader = 64 << 10
 var errHeaderOpen = errors.New("no empty line after the header")
 
 // cgiEnviron appends the meta-variables of RFC 3875, section 4.1, to base,
-// which it copies. A body of unknown length has no CONTENT_LENGTH: EOF ends it.
-// The header Proxy is left out always: see requestEnviron.
+// which it copies. The length of the body has to be known. The URL is the one
+// that the client asked the gateway for, as far as the gateway tells it. The
+// header Proxy is left out always: see requestEnviron.
 func cgiEnviron(base []string, r *http.Request) ([]string, error) {
+	script := scriptName(r.Header)
+	https := r.Header.Get("X-Forwarded-Proto") == "https"
 	host, port := splitHostPort(r.Host)
+	if port == "" && https {
+		port = "443"
+	}
 	if port == "" {
 		port = "80"
 		if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
@@ -46,8 +52,8 @@ func cgiEnviron(base []string, r *http.Request) ([]string, error) {
 		"SERVER_NAME="+host,
 		"SERVER_PORT="+port,
 		"REQUEST_METHOD="+r.Method,
-		"REQUEST_URI="+r.URL.RequestURI(),
-		"SCRIPT_NAME=",
+		"REQUEST_URI="+script+r.URL.RequestURI(),
+		"SCRIPT_NAME="+script,
 		"PATH_INFO="+r.URL.Path,
 		"QUERY_STRING="+r.URL.RawQuery,
 		"REMOTE_ADDR="+remote,
@@ -55,6 +61,9 @@ func cgiEnviron(base []string, r *http.Request) ([]string, error) {
 		"REMOTE_PORT="+remotePort,
 		"HTTP_HOST="+r.Host,
 	)
+	if https {
+		env = append(env, "HTTPS=on")
+	}
 	if r.ContentLength > 0 {
 		env = append(env, "CONTENT_LENGTH="+strconv.FormatInt(r.ContentLength, 10))
 	}
@@ -68,6 +77,27 @@ func cgiEnviron(base []string, r *http.Request) ([]string, error) {
 		}
 		return strings.ToUpper(name), true
 	})
+}
+
+// maxScriptName is how long SCRIPT_NAME may be.
+const maxScriptName = 1 << 10
+
+// scriptName returns the path below which the function is called, "" if that is
+// the root or not known. Scripts make links of it, so only what is a plain path
+// counts: /function/NAME.
+func scriptName(h http.Header) string {
+	values := h["X-Forwarded-Prefix"]
+	if len(values) != 1 || len(values[0]) > maxScriptName || !strings.HasPrefix(values[0], "/") {
+		return ""
+	}
+	for segment := range strings.SplitSeq(values[0][1:], "/") {
+		if segment == "" || segment == "." || segment == ".." || strings.ContainsFunc(segment, func(c rune) bool {
+			return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("-._~", c))
+		}) {
+			return ""
+		}
+	}
+	return values[0]
 }
 
 // splitHostPort is net.SplitHostPort for addresses that may lack a port.

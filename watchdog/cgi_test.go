@@ -98,6 +98,20 @@ func FuzzParseCGIHeader(f *testing.F) {
 	})
 }
 
+func TestScriptName(t *testing.T) {
+	for _, prefix := range []string{"/function/shop", "/a", "/a.b-c_d~1/x"} {
+		if got := scriptName(http.Header{"X-Forwarded-Prefix": {prefix}}); got != prefix {
+			t.Errorf("got %q, want %q", got, prefix)
+		}
+	}
+	for _, values := range [][]string{nil, {}, {""}, {"/"}, {"a"}, {"/a/"}, {"//a"}, {"/a//b"}, {"/a/../b"}, {"/."}, {"/a b"}, {"/a?b"}, {"/a%2Fb"},
+		{"/<script>"}, {"/\u00e9"}, {"/a\n"}, {"http://a/b"}, {"/a", "/b"}, {"/a, /b"}, {"/" + strings.Repeat("a", maxScriptName)}} {
+		if got := scriptName(http.Header{"X-Forwarded-Prefix": values}); got != "" {
+			t.Errorf("%q: got %q, want none", values, got)
+		}
+	}
+}
+
 func TestCGI(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "script")
 	if err := os.WriteFile(script, []byte(`#!/bin/sh
@@ -105,6 +119,9 @@ case $PATH_INFO in
 /env) printf 'Content-Type: text/plain\n\n'; env; cat ;;
 /status) printf 'Status: 404 Not Found\nX-A: 1\nX-A: 2\n\nno' ;;
 /local) printf 'Location: /status?x\n\n' ;;
+/self) printf "Location: $SCRIPT_NAME/status?x\n\n" ;;
+/root) printf "Location: $SCRIPT_NAME\n\n" ;;
+/) printf 'Status: 404\n\nroot' ;;
 /loop) printf 'Location: /loop\n\n' ;;
 /away) printf 'Location: http://example.com/\n\n' ;;
 /none) printf 'Status: 204\n\n' ;;
@@ -150,14 +167,26 @@ esac
 			}
 		})
 	}
+	// A script can redirect to itself by the name that the client has for it.
+	for path, want := range map[string]string{"/self": "no", "/root": "root", "/local": "no"} {
+		if resp, body := do(t, "POST", url+path, nil, "X-Forwarded-Prefix: /function/shop"); resp.StatusCode != 404 || body != want {
+			t.Errorf("%s: got status %d, %q, want 404, %q", path, resp.StatusCode, body, want)
+		}
+	}
+	// It can do so while its client still sends.
+	resp, _, _ := raw(t, url, "POST /local HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\nhalf")
+	if resp.StatusCode != 404 {
+		t.Errorf("redirect with half of a body: got status %d, want 404", resp.StatusCode)
+	}
 	if !strings.Contains(log.String(), "header line without a colon") {
 		t.Errorf("got log %q, want what is wrong with the header", log)
 	}
 
-	_, env := do(t, "POST", url+"/env?a=b", strings.NewReader("hello"), "Proxy: evil", "X-Thing: 1", "Content-Type: text/css")
+	_, env := do(t, "POST", url+"/env?a=b", strings.NewReader("hello"), "Proxy: evil", "X-Thing: 1", "Content-Type: text/css",
+		"X-Forwarded-Prefix: /function/shop", "X-Forwarded-Proto: https")
 	for _, want := range []string{"GATEWAY_INTERFACE=CGI/1.1\n", "REQUEST_METHOD=POST\n", "PATH_INFO=/env\n", "QUERY_STRING=a=b\n",
 		"CONTENT_LENGTH=5\n", "CONTENT_TYPE=text/css\n", "HTTP_X_THING=1\n", "SERVER_PROTOCOL=HTTP/1.1\n", "REMOTE_ADDR=127.0.0.1\n",
-		"SERVER_NAME=127.0.0.1\n", "SCRIPT_NAME=\n"} {
+		"SERVER_NAME=127.0.0.1\n", "SCRIPT_NAME=/function/shop\n", "REQUEST_URI=/function/shop/env?a=b\n", "HTTPS=on\n"} {
 		if !strings.Contains(env, want) {
 			t.Errorf("got %q, want %q", env, want)
 		}

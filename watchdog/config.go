@@ -1,16 +1,18 @@
 package watchdog
 
-// Settings: what they are, where they come from, what is wrong with them.
+// The settings and their validation.
 
 import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,12 +24,19 @@ const (
 	ModeStreaming = "streaming" // as fork, and each write is flushed at once
 	ModeCGI       = "cgi"       // a process per request, as RFC 3875 has it
 	ModeHTTP      = "http"      // one process that is an HTTP server
+	ModeStatic    = "static"    // the files of a directory, without a process
+
+	// modeSerializing is what OpenFaaS's watchdog calls ModeFork.
+	modeSerializing = "serializing"
 )
+
+// modes are the values of the setting mode, the default first.
+var modes = []string{ModeFork, ModeStreaming, ModeCGI, ModeHTTP, ModeStatic, modeSerializing}
 
 // Config holds the settings of one function. ParseConfig fills in the
 // defaults; in a Config made by hand a zero field means what its comment says.
 type Config struct {
-	Command []string // program and arguments; required
+	Command []string // program and arguments; required but in ModeStatic
 	Mode    string   // one of the Mode constants; "" is ModeFork
 	Port    int      // where fwatchdog listens; the Handler itself does not
 
@@ -37,30 +46,41 @@ type Config struct {
 
 	HealthcheckInterval time.Duration // how long fwatchdog serves after SIGTERM while unhealthy
 
-	MaxInflight  int    // invocations at a time; 0: no limit
-	ContentType  string // of the response; "": the request's, or else application/octet-stream
-	CGIHeaders   bool   // hand the request over as Http_* variables
-	CombineOut   bool   // STDERR goes into the response, too
-	PrefixLogs   bool   // STDERR goes to the log line by line; false: it is the watchdog's own STDERR
-	BufferOutput int    // bytes of output held back; 0: none
-	Prefork      int    // processes started ahead; 0: none
-	UpstreamURL  string // ModeHTTP: where the process serves
-	LockFile     string // exists while the function is healthy; "": no such file
+	MaxInflight  int           // invocations at a time; 0: no limit
+	ContentType  string        // of the response; "": the request's, or else application/octet-stream
+	CGIHeaders   bool          // hand the request over as Http_* variables
+	CombineOut   bool          // STDERR goes into the response, too
+	PrefixLogs   bool          // STDERR goes to the log line by line; false: it is the watchdog's own STDERR
+	BufferOutput int           // bytes of output held back; 0: none
+	MaxBody      int           // ModeCGI: bytes of a body without a Content-Length, which is kept until its length is known
+	Prefork      int           // processes started ahead; 0: none
+	ForkServer   []string      // template whose forks the processes are: "python", "perl", "ruby", or a command; nil: none
+	Preload      []string      // modules that a template loads besides what the script begins with
+	UpstreamURL  string        // ModeHTTP: where the process serves
+	Doze         time.Duration // ModeHTTP and ForkServer: a process that nobody calls for so long ends until the next call; 0: never
+	StaticPath   string        // ModeStatic: the directory
+	ReadyPath    string        // path that the function itself answers /_/ready at; "": the watchdog answers
+	LogCalls     bool          // a line in the log for each call
+	LockFile     string        // exists while the function is healthy; "": no such file
 
 	// Env is the environment that processes start from, each entry
 	// name=value; nil means os.Environ(). It is no setting of fwatchdog.
 	Env []string
+
+	// Warnings are logged by New: values that OpenFaaS's watchdogs tolerate, for
+	// which the default applies.
+	Warnings []string
 }
 
-// ParseConfig reads the settings of contract.md from getenv, fills in the
-// defaults and checks them all, the command's existence included. Its error
-// joins one error per bad setting; each names its variable.
+// ParseConfig reads the settings, which README.md lists, from getenv, fills in
+// the defaults and checks them all, the command's existence included. Its error
+// joins one error per bad setting; each names its variable. A setting of
+// OpenFaaS's watchdogs that these would have ignored is a warning instead.
 func ParseConfig(getenv func(string) string) (Config, error) {
 	p := settings{getenv: getenv}
 	c := Config{
-		Mode:                p.oneOf("mode", ModeFork, ModeStreaming, ModeCGI, ModeHTTP),
+		Mode:                p.oneOf("mode", modes...),
 		Port:                p.integer("port", 8080, 0, 65535),
-		ExecTimeout:         p.duration("exec_timeout", 30*time.Second),
 		ReadTimeout:         p.duration("read_timeout", 30*time.Second),
 		WriteTimeout:        p.duration("write_timeout", 30*time.Second),
 		HealthcheckInterval: p.duration("healthcheck_interval", 2*time.Second),
@@ -70,19 +90,43 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 		CombineOut:          p.boolean("combine_output", false),
 		PrefixLogs:          p.boolean("prefix_logs", true),
 		BufferOutput:        p.size("buffer_output", 1<<20),
+		MaxBody:             p.size("max_body", 64<<20),
 		Prefork:             p.integer("prefork", 0, 0, 1024),
-		UpstreamURL:         p.text("upstream_url", "http://127.0.0.1:8082"),
+		Preload:             p.list("forkserver_preload"),
+		UpstreamURL:         p.text("http_upstream_url", p.text("upstream_url", "http://127.0.0.1:8082")),
+		Doze:                p.duration("doze", 0),
+		StaticPath:          p.text("static_path", "/home/app/public"),
+		ReadyPath:           getenv("ready_path"),
+	}
+	// A long write_timeout is meant for the process, too.
+	c.ExecTimeout = p.duration("exec_timeout", max(30*time.Second, c.WriteTimeout))
+	if c.Mode == modeSerializing {
+		c.Mode = ModeFork
+	}
+	c.LogCalls = p.boolean("log_calls", c.Mode != ModeHTTP && c.Mode != ModeStatic)
+	if p.boolean("jwt_auth", false) {
+		p.bad("jwt_auth", "fwatchdog does not check tokens, and the function would be open to all: unset it, and keep the function's port inside the network")
+	}
+	if template, err := SplitCommand(getenv("forkserver")); err != nil {
+		p.bad("forkserver", "%w: close or escape it in %q", err, getenv("forkserver"))
+	} else {
+		c.ForkServer = template
 	}
 	if !p.boolean("suppress_lock", false) {
-		dir := getenv("TMPDIR")
+		dir, missing := getenv("TMPDIR"), false
 		if dir == "" {
 			dir = os.TempDir()
+			_, err := os.Stat(dir)
+			missing = errors.Is(err, fs.ErrNotExist)
 		}
-		c.LockFile = filepath.Join(dir, ".lock")
+		// An image from scratch has no such directory, and no program that could look there.
+		if !missing {
+			c.LockFile = filepath.Join(dir, ".lock")
+		}
 	}
-	name, line := "fprocess", getenv("fprocess")
-	if line == "" && getenv("function_process") != "" {
-		name, line = "function_process", getenv("function_process")
+	name, line := "function_process", getenv("function_process")
+	if line == "" {
+		name, line = "fprocess", getenv("fprocess")
 	}
 	words, err := SplitCommand(line)
 	if err != nil {
@@ -94,17 +138,23 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 	if err := errors.Join(p.errs...); err != nil {
 		return Config{}, err
 	}
+	c.Warnings = p.warnings
 	return c, nil
 }
 
-// validate checks what one setting means for another and what a caller that
-// fills a Config by hand can get wrong. command is the name under which the
-// command was given.
+// validate checks combinations of settings, and mistakes in a Config filled in by
+// hand. command is the name of the setting that gave the command.
 func (c *Config) validate(command string) []error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
-	if len(c.Command) == 0 || c.Command[0] == "" {
+	if c.Mode == ModeStatic {
+		if info, err := os.Stat(c.StaticPath); err != nil {
+			bad("static_path: %w: set it to the directory with the files", err)
+		} else if !info.IsDir() {
+			bad("static_path: %s is no directory", c.StaticPath)
+		}
+	} else if len(c.Command) == 0 || c.Command[0] == "" {
 		bad("%s: no command: set it to the program that answers requests, for example %s=cat", command, command)
 	} else if _, err := exec.LookPath(c.Command[0]); err != nil {
 		bad("%s: %w: install the program or give its full path", command, err)
@@ -115,10 +165,11 @@ func (c *Config) validate(command string) []error {
 			break
 		}
 	}
-	switch c.Mode {
-	case "", ModeFork, ModeStreaming, ModeCGI, ModeHTTP:
-	default:
-		bad("mode: %q is none of %s, %s, %s, %s", c.Mode, ModeFork, ModeStreaming, ModeCGI, ModeHTTP)
+	if c.Mode != "" && !slices.Contains(modes, c.Mode) {
+		bad("mode: %q is none of %s", c.Mode, strings.Join(modes, ", "))
+	}
+	if c.ReadyPath != "" && !strings.HasPrefix(c.ReadyPath, "/") {
+		bad("ready_path: %q does not begin with /", c.ReadyPath)
 	}
 	for _, d := range []struct {
 		name  string
@@ -128,6 +179,7 @@ func (c *Config) validate(command string) []error {
 		{"read_timeout", c.ReadTimeout},
 		{"write_timeout", c.WriteTimeout},
 		{"healthcheck_interval", c.HealthcheckInterval},
+		{"doze", c.Doze},
 	} {
 		if d.value < 0 {
 			bad("%s: %s is negative: use 0 for none", d.name, d.value)
@@ -139,6 +191,7 @@ func (c *Config) validate(command string) []error {
 	}{
 		{"max_inflight", c.MaxInflight},
 		{"buffer_output", c.BufferOutput},
+		{"max_body", c.MaxBody},
 		{"prefork", c.Prefork},
 	} {
 		if n.value < 0 {
@@ -150,11 +203,22 @@ func (c *Config) validate(command string) []error {
 	}
 	if c.Prefork > 0 {
 		switch {
-		case c.Mode == ModeCGI || c.Mode == ModeHTTP:
+		case c.Mode == ModeCGI || c.Mode == ModeHTTP || c.Mode == ModeStatic:
 			bad("prefork: mode %s has no processes to start ahead: set prefork=0 or mode=fork", c.Mode)
 		case c.CGIHeaders:
 			bad("prefork: a process that runs already cannot get the request in its environment: set cgi_headers=false or prefork=0")
 		}
+	}
+	switch {
+	case len(c.ForkServer) == 0 && len(c.Preload) > 0:
+		bad("forkserver_preload: without forkserver there is no template to load it: set forkserver")
+	case len(c.ForkServer) > 0 && (c.Mode == ModeHTTP || c.Mode == ModeStatic):
+		bad("forkserver: mode %s has no process per request: unset forkserver, or set mode=fork", c.Mode)
+	case len(c.ForkServer) > 0 && c.Prefork > 0:
+		bad("forkserver: prefork starts processes ahead, a fork server needs none: set prefork=0 or unset forkserver")
+	}
+	if c.Doze > 0 && c.Mode != ModeHTTP && len(c.ForkServer) == 0 {
+		bad("doze: mode %s keeps no process that could end: unset doze", cmp.Or(c.Mode, ModeFork))
 	}
 	if c.Mode == ModeHTTP {
 		if u, err := url.Parse(c.UpstreamURL); err != nil {
@@ -168,127 +232,11 @@ func (c *Config) validate(command string) []error {
 	return errs
 }
 
-// isHere reports whether host names this machine without asking anybody.
+// isHere reports whether host is this machine, without a DNS lookup.
 func isHere(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}
 	addr, err := netip.ParseAddr(host)
 	return err == nil && (addr.Unmap().IsLoopback() || addr.Unmap().IsUnspecified())
-}
-
-// settings reads values of one kind each and gathers what is wrong with them.
-type settings struct {
-	getenv func(string) string
-	errs   []error
-}
-
-func (s *settings) bad(name, format string, args ...any) {
-	s.errs = append(s.errs, fmt.Errorf("%s: "+format, append([]any{name}, args...)...))
-}
-
-func (s *settings) text(name, fallback string) string {
-	if v := s.getenv(name); v != "" {
-		return v
-	}
-	return fallback
-}
-
-// oneOf returns the value, which must be one of choices; the first one holds
-// when there is none.
-func (s *settings) oneOf(name string, choices ...string) string {
-	v := s.text(name, choices[0])
-	for _, c := range choices {
-		if v == c {
-			return v
-		}
-	}
-	s.bad(name, "%q is none of %s", v, strings.Join(choices, ", "))
-	return choices[0]
-}
-
-func (s *settings) integer(name string, fallback, low, high int) int {
-	v := s.getenv(name)
-	if v == "" {
-		return fallback
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil || n < low || n > high {
-		s.bad(name, "%q is not a number: use a whole one from %d to %d", v, low, high)
-		return fallback
-	}
-	return n
-}
-
-func (s *settings) boolean(name string, fallback bool) bool {
-	v := s.getenv(name)
-	if v == "" {
-		return fallback
-	}
-	b, err := strconv.ParseBool(v)
-	if err != nil {
-		s.bad(name, "%q is neither true nor false", v)
-		return fallback
-	}
-	return b
-}
-
-// duration takes what time.ParseDuration takes, and whole seconds.
-func (s *settings) duration(name string, fallback time.Duration) time.Duration {
-	v := s.getenv(name)
-	if v == "" {
-		return fallback
-	}
-	d, ok := parseDuration(v)
-	if !ok {
-		s.bad(name, "%q is not a duration: use for example 30s, 1m30s or whole seconds, 0 for none", v)
-		return fallback
-	}
-	return d
-}
-
-// parseDuration takes a Go duration or whole seconds, neither negative.
-func parseDuration(v string) (time.Duration, bool) {
-	d, err := time.ParseDuration(v)
-	if err != nil {
-		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil || n > int64(time.Duration(1<<63-1)/time.Second) {
-			return 0, false
-		}
-		d = time.Duration(n) * time.Second
-	}
-	return d, d >= 0
-}
-
-// size takes bytes, with a unit such as KiB, MiB or GiB (of 1024) or kB, MB,
-// GB (of 1000), up to 1 GiB.
-func (s *settings) size(name string, fallback int) int {
-	v := s.getenv(name)
-	if v == "" {
-		return fallback
-	}
-	digits := strings.TrimRight(v, " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-	var unit int64
-	switch strings.ToLower(strings.TrimSpace(v[len(digits):])) {
-	case "", "b":
-		unit = 1
-	case "k", "kib":
-		unit = 1 << 10
-	case "m", "mib":
-		unit = 1 << 20
-	case "g", "gib":
-		unit = 1 << 30
-	case "kb":
-		unit = 1e3
-	case "mb":
-		unit = 1e6
-	case "gb":
-		unit = 1e9
-	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || unit == 0 || n < 0 || n > (1<<30)/unit {
-		s.bad(name, "%q is not a size: use bytes or for example 64KiB or 1MiB, up to 1GiB", v)
-		return fallback
-	}
-	return int(n * unit)
 }

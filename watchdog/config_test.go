@@ -30,7 +30,8 @@ func TestParseConfigDefaults(t *testing.T) {
 		Command: []string{"cat"}, Mode: "fork", Port: 8080,
 		ExecTimeout: 30 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
 		HealthcheckInterval: 2 * time.Second, CGIHeaders: true, PrefixLogs: true,
-		BufferOutput: 1 << 20, UpstreamURL: "http://127.0.0.1:8082", LockFile: "/somewhere/.lock",
+		BufferOutput: 1 << 20, MaxBody: 64 << 20, UpstreamURL: "http://127.0.0.1:8082",
+		StaticPath: "/home/app/public", LogCalls: true, LockFile: "/somewhere/.lock",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -40,37 +41,61 @@ func TestParseConfigDefaults(t *testing.T) {
 func TestParseConfigValues(t *testing.T) {
 	got, err := ParseConfig(getenv("function_process=sh -c 'a b'", "mode=streaming", "port=0", "exec_timeout=90", "read_timeout=1m30s",
 		"write_timeout=0", "healthcheck_interval=500ms", "max_inflight=7", "content_type=text/plain", "cgi_headers=false",
-		"combine_output=1", "prefix_logs=false", "buffer_output=64KiB", "prefork=4", "upstream_url=http://127.0.0.1:3000/x", "suppress_lock=true"))
+		"combine_output=1", "prefix_logs=false", "buffer_output=64KiB", "max_body=5MB", "prefork=4", "upstream_url=http://127.0.0.1:3000/x", "suppress_lock=true",
+		"static_path=/srv", "ready_path=/ok", "log_calls=false"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Config{
 		Command: []string{"sh", "-c", "a b"}, Mode: "streaming", ExecTimeout: 90 * time.Second, ReadTimeout: 90 * time.Second,
 		HealthcheckInterval: 500 * time.Millisecond, MaxInflight: 7, ContentType: "text/plain", CombineOut: true,
-		BufferOutput: 64 << 10, Prefork: 4, UpstreamURL: "http://127.0.0.1:3000/x",
+		BufferOutput: 64 << 10, MaxBody: 5e6, Prefork: 4, UpstreamURL: "http://127.0.0.1:3000/x",
+		StaticPath: "/srv", ReadyPath: "/ok",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
-// Every bad setting is reported, each by its name, all at once.
+// Every bad setting is reported, each by its name, all at once. One that images
+// for OpenFaaS may come with is a warning, and its default holds.
 func TestParseConfigReportsAll(t *testing.T) {
-	_, err := ParseConfig(getenv("fprocess=no-such-command", "mode=x", "port=70000", "exec_timeout=-1s", "read_timeout=x",
-		"write_timeout=99999999999999999999", "healthcheck_interval=1x", "max_inflight=-1", "cgi_headers=perhaps", "combine_output=x",
-		"prefix_logs=x", "buffer_output=1XiB", "prefork=-1", "suppress_lock=x"))
+	bad := []string{"fprocess=no-such-command", "mode=x", "port=70000", "buffer_output=1XiB", "max_body=-1", "prefork=-1",
+		"forkserver='", "ready_path=x", "log_calls=x", "jwt_auth=true"}
+	odd := []string{"exec_timeout=-1s", "read_timeout=30 s", "write_timeout=99999999999999999999", "healthcheck_interval=1x",
+		"max_inflight=-1", "cgi_headers=perhaps", "combine_output=yes", "prefix_logs=x", "suppress_lock='true'"}
+	_, err := ParseConfig(getenv(append(bad, odd...)...))
 	if err == nil {
 		t.Fatal("got no error, want one")
 	}
-	lines := strings.Split(err.Error(), "\n")
-	for _, name := range []string{"fprocess", "mode", "port", "exec_timeout", "read_timeout", "write_timeout", "healthcheck_interval",
-		"max_inflight", "cgi_headers", "combine_output", "prefix_logs", "buffer_output", "prefork", "suppress_lock"} {
+	reportsEach(t, strings.Split(err.Error(), "\n"), bad)
+
+	got, err := ParseConfig(getenv(append(odd, "fprocess=cat")...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reportsEach(t, got.Warnings, odd)
+	want, err := ParseConfig(getenv("fprocess=cat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Warnings = got.Warnings
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want the defaults, %+v", got, want)
+	}
+}
+
+// reportsEach wants one line about each setting and no other.
+func reportsEach(t *testing.T, lines, settings []string) {
+	t.Helper()
+	for _, s := range settings {
+		name, _, _ := strings.Cut(s, "=")
 		if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, name+": ") }) {
-			t.Errorf("got %q, want a line about %s", err, name)
+			t.Errorf("got %q, want a line about %s", lines, name)
 		}
 	}
-	if len(lines) != 14 {
-		t.Errorf("got %d lines, want 14: %q", len(lines), lines)
+	if len(lines) != len(settings) {
+		t.Errorf("got %d lines, want %d: %q", len(lines), len(settings), lines)
 	}
 }
 
@@ -96,6 +121,11 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"upstream is itself", []string{"fprocess=cat", "mode=http", "upstream_url=http://127.0.0.1:8080"}, "upstream_url: "},
 		{"upstream is itself by name", []string{"fprocess=cat", "mode=http", "port=80", "upstream_url=http://LocalHost/x"}, "upstream_url: "},
 		{"upstream is itself in IPv6", []string{"fprocess=cat", "mode=http", "port=8082", "upstream_url=http://[::1]:8082"}, "upstream_url: "},
+		{"fork server without a process", []string{"fprocess=cat", "forkserver=python", "mode=http"}, "forkserver: mode http"},
+		{"fork server and prefork", []string{"fprocess=cat", "forkserver=python", "cgi_headers=false", "prefork=1"}, "forkserver: prefork"},
+		{"modules for nobody", []string{"fprocess=cat", "forkserver_preload=json"}, "forkserver_preload: "},
+		{"no directory", []string{"mode=static", "static_path=" + plain}, "static_path: "},
+		{"directory is missing", []string{"mode=static", "static_path=" + plain + "-no"}, "static_path: "},
 		{"header injection", []string{"fprocess=cat", "content_type=a\nb"}, "content_type: "},
 		{"size beyond", []string{"fprocess=cat", "buffer_output=2GiB"}, "buffer_output: "},
 		{"size overflow", []string{"fprocess=cat", "buffer_output=9223372036854775807KiB"}, "buffer_output: "},
@@ -119,6 +149,7 @@ func TestNewRefuses(t *testing.T) {
 		{Config{Command: []string{"cat"}, Mode: "x"}, "mode: "},
 		{Config{Command: []string{"cat"}, ExecTimeout: -1}, "exec_timeout: "},
 		{Config{Command: []string{"cat"}, BufferOutput: -1}, "buffer_output: "},
+		{Config{Command: []string{"cat"}, MaxBody: -1}, "max_body: "},
 		{Config{Command: []string{"cat"}, Mode: ModeHTTP}, "upstream_url: "},
 	} {
 		if _, err := New(tt.cfg, nil); err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -6,7 +6,6 @@ package watchdog
 import (
 	"errors"
 	"net/http"
-	"net/textproto"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,8 +28,11 @@ func requestEnviron(base []string, r *http.Request) ([]string, error) {
 		"Http_Query="+r.URL.RawQuery,
 		"Http_Host="+r.Host,
 	)
+	// Scripts for OpenFaaS's classic watchdog know the length by another name.
+	length := strconv.FormatInt(r.ContentLength, 10)
+	env = append(env, "Http_ContentLength="+length)
 	if r.ContentLength >= 0 {
-		env = append(env, "Http_Content_Length="+strconv.FormatInt(r.ContentLength, 10))
+		env = append(env, "Http_Content_Length="+length)
 	}
 	if len(r.TransferEncoding) > 0 {
 		env = append(env, "Http_Transfer_Encoding="+strings.Join(r.TransferEncoding, ", "))
@@ -47,33 +49,15 @@ func requestEnviron(base []string, r *http.Request) ([]string, error) {
 // appendHeaders appends a variable per header to env: prefix, and the name as
 // rename has it, with - as _. A header that rename refuses is left out, and so
 // is one whose name net/http would not have let through. Each variable comes up
-// once, so that a caller cannot shadow another's header: of two that differ in
-// - and _ alone the one spelled with - wins. What env holds from index own on
-// must have no NUL byte.
+// once, so that a caller cannot shadow another's header. What env holds from
+// index own on must have no NUL byte.
 func appendHeaders(env []string, own int, h http.Header, prefix string, rename func(string) (string, bool)) ([]string, error) {
-	var underscored []string
-	for name, values := range h {
-		if !validFieldName(name) {
+	for name, values := range unfolded(h) {
+		key, ok := rename(name)
+		if _, plain := rename(fold(name)); !ok || !plain || !validFieldName(name) {
 			continue
 		}
-		if strings.IndexByte(name, '_') >= 0 {
-			underscored = append(underscored, name)
-			continue
-		}
-		if key, ok := rename(name); ok {
-			env = append(env, prefix+strings.ReplaceAll(key, "-", "_")+"="+joinValues(name, values))
-		}
-	}
-	slices.Sort(underscored)
-	taken := map[string]bool{}
-	for _, name := range underscored {
-		dashed := textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
-		key, ok := rename(dashed)
-		if _, exists := h[dashed]; exists || !ok || taken[dashed] {
-			continue
-		}
-		taken[dashed] = true
-		env = append(env, prefix+strings.ReplaceAll(key, "-", "_")+"="+joinValues(name, h[name]))
+		env = append(env, prefix+strings.ReplaceAll(key, "-", "_")+"="+joinValues(name, values))
 	}
 	for _, v := range env[own:] {
 		if strings.IndexByte(v, 0) >= 0 {
@@ -110,7 +94,7 @@ func baseEnviron(env []string, mode string) []string {
 		switch name {
 		case "HTTP_PROXY":
 			return false
-		case "AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "GATEWAY_INTERFACE", "PATH_INFO", "PATH_TRANSLATED",
+		case "AUTH_TYPE", "CONTENT_LENGTH", "CONTENT_TYPE", "GATEWAY_INTERFACE", "HTTPS", "PATH_INFO", "PATH_TRANSLATED",
 			"QUERY_STRING", "REMOTE_ADDR", "REMOTE_HOST", "REMOTE_IDENT", "REMOTE_PORT", "REMOTE_USER", "REQUEST_METHOD",
 			"REQUEST_URI", "SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE":
 			return true

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -25,6 +26,8 @@ func TestRequestEnviron(t *testing.T) {
 		"Content_length": {"spoofed"},
 		"X-Equals":       {"a=b"},
 		"Bad=Name":       {"x"},
+		"X_timeout":      {"spoofed"},
+		"X.Other":        {"2"},
 	}
 	got, err := requestEnviron([]string{"PATH=/bin"}, r)
 	if err != nil {
@@ -33,6 +36,7 @@ func TestRequestEnviron(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"Http_Accept=a, b",
+		"Http_ContentLength=5",
 		"Http_Content_Length=5",
 		"Http_Content_Type=text/plain",
 		"Http_Cookie=a=1; b=2",
@@ -109,14 +113,34 @@ func FuzzRequestEnviron(f *testing.F) {
 				if !ok || strings.Contains(v, "\x00") {
 					t.Fatalf("%s: got %q, which is no variable", name, v)
 				}
-				if seen[key] {
+				// PHP, for one, makes the same of every punctuation.
+				if plain := strings.ToUpper(fold(key)); seen[plain] {
 					t.Fatalf("%s: got %s twice in %q", name, key, env)
+				} else {
+					seen[plain] = true
 				}
-				seen[key] = true
 				if key == "Http_Proxy" || key == "HTTP_PROXY" {
 					t.Fatalf("%s: got %q", name, v)
 				}
 			}
 		}
 	})
+}
+
+// Headers that nobody can confuse are the same map as before.
+func TestUnfolded(t *testing.T) {
+	plain := http.Header{"X-A": {"1"}, "X-A-B": {"2"}}
+	if got := unfolded(plain); reflect.ValueOf(got).Pointer() != reflect.ValueOf(plain).Pointer() {
+		t.Errorf("got a copy of %q, want itself", plain)
+	}
+	h := http.Header{
+		"X-A": {"1"}, "X_a": {"2"}, // - wins
+		"X_b_c": {"3"}, "X.b.c": {"4"}, "X_b-C": {"5"}, // then the most _
+		"X.d": {"6"}, "X*d": {"7"}, // then the first
+		"X_forwarded_for": {"8"}, "X.route.id": {"9"}, "Content_length": {"10"}, // never
+	}
+	want := http.Header{"X-A": {"1"}, "X_b_c": {"3"}, "X*d": {"7"}}
+	if got := unfolded(h); !reflect.DeepEqual(got, want) || len(h) != 10 {
+		t.Errorf("got %q of %q, want %q", got, h, want)
+	}
 }

@@ -20,22 +20,22 @@ const (
 	maxRedirects = 5
 )
 
-func (h *Handler) serveFork(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) serveFork(w *reply, r *http.Request) {
 	for range maxRedirects {
 		if r = h.invoke(w, r); r == nil {
 			return
 		}
 	}
 	h.log.Warn("too many local redirects", "call_id", r.Header.Get("X-Call-Id"), "limit", maxRedirects)
-	http.Error(w, "function redirects for ever", http.StatusBadGateway)
+	fail(w, http.StatusBadGateway, "function redirects for ever")
 }
 
 // invoke runs one process and answers with its output. It returns nil, or the
 // request to go on with after a local redirect.
-func (h *Handler) invoke(w http.ResponseWriter, r *http.Request) *http.Request {
+func (h *Handler) invoke(w *reply, r *http.Request) *http.Request {
 	buf := h.buffer()
 	defer h.recycle(buf)
-	i := &invocation{h: h, w: w, r: r, control: http.NewResponseController(w)}
+	i := &invocation{h: h, w: w, r: r, body: w.body}
 
 	i.started = time.Now()
 	i.ctx, i.cancel, i.limit = h.limited(r)
@@ -45,17 +45,14 @@ func (h *Handler) invoke(w http.ResponseWriter, r *http.Request) *http.Request {
 		i.bodyFailed(err)
 		return nil
 	}
-	env, err := h.requestEnviron(r)
+	defer i.kept.close()
+	env, err := h.requestEnviron(i.r)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		fail(w, http.StatusBadRequest, err.Error())
 		return nil
 	}
 
-	i.answer = answer{
-		w: w, control: i.control, timeout: h.cfg.WriteTimeout,
-		buf: buf, hold: h.cfg.BufferOutput,
-		open: i.open,
-	}
+	i.answer = answer{w: w, buf: buf, hold: h.cfg.BufferOutput, open: i.open}
 	if h.cfg.Mode == ModeStreaming {
 		i.answer.hold, i.answer.flush = 0, true
 	}
@@ -65,8 +62,6 @@ func (h *Handler) invoke(w http.ResponseWriter, r *http.Request) *http.Request {
 		i.startFailed(err)
 		return nil
 	}
-	answered := false
-	defer func() { i.closeBody(answered) }()
 	defer i.p.release()
 	stop := context.AfterFunc(i.ctx, i.p.terminate)
 	defer stop()
@@ -76,9 +71,7 @@ func (h *Handler) invoke(w http.ResponseWriter, r *http.Request) *http.Request {
 	} else {
 		i.follow(whole)
 	}
-	next := i.conclude()
-	answered = next == nil
-	return next
+	return i.conclude()
 }
 
 // endsSoon waits a moment for the process to end, if not too many others are
@@ -107,37 +100,46 @@ func (h *Handler) wiring(input []byte, whole bool) wiring {
 }
 
 // readInput reads a body that is known to be short into b, and reports whether
-// that is the whole body.
+// that is the whole body. A body whose length the process has to be told is read
+// to its end.
 func (i *invocation) readInput(b []byte) (input []byte, whole bool, err error) {
 	r := i.r
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return nil, true, nil
 	}
+	if r.ContentLength < 0 && i.h.cfg.Mode == ModeCGI {
+		return i.keepBody()
+	}
 	if r.ContentLength < 0 || r.ContentLength > pipeBody {
 		return nil, false, nil
 	}
 	b = b[:r.ContentLength]
-	_, err = io.ReadFull(newTimedReader(i.ctx, r, i.control, i.h.cfg.ReadTimeout), b)
+	i.body.limit(i.ctx)
+	_, err = io.ReadFull(i.body, b)
 	return b, true, err
 }
 
-// bodyFailed answers when a body broke off before there was a process.
+// bodyFailed answers when a body broke off before there was a process, or could
+// not be kept.
 func (i *invocation) bodyFailed(err error) {
+	if i.bodyNotKept(err) {
+		return
+	}
 	if end, limited := i.ctx.Deadline(); limited && !time.Now().Before(end) {
 		i.h.log.Warn("invocation failed", "call_id", i.callID(), "error", errLimit, "duration", time.Since(i.started))
 		i.limitReached()
 		return
 	}
 	i.h.log.Warn("cannot read body", "call_id", i.callID(), "error", err)
-	http.Error(i.w, "cannot read the request body", http.StatusBadRequest)
+	fail(i.w, http.StatusBadRequest, "cannot read the request body")
 }
 
-// startFailed answers when no process could be started. That the request is
-// too large for an environment is the caller's fault; all else may pass.
+// startFailed answers when no process could be started. A request that is too large
+// for an environment is the caller's fault; other failures may be temporary.
 func (i *invocation) startFailed(err error) {
 	i.h.log.Error("cannot start process", "call_id", i.callID(), "error", err)
 	if errors.Is(err, syscall.E2BIG) && (i.h.cfg.CGIHeaders || i.h.cfg.Mode == ModeCGI) {
-		http.Error(i.w, "the request's headers do not fit into an environment", http.StatusRequestHeaderFieldsTooLarge)
+		fail(i.w, http.StatusRequestHeaderFieldsTooLarge, "the request's headers do not fit into an environment")
 		return
 	}
 	refuse(i.w, http.StatusServiceUnavailable, "the process cannot be started now")

@@ -3,10 +3,12 @@
 //
 // A Handler serves one function. Several may live in one program: nothing here
 // is global, and nothing here assumes that it is PID 1. The binary fwatchdog
-// wraps one Handler for use in an image.
+// wraps one Handler for use in an image. On Linux no goroutine of the program
+// may end while it is locked to its thread: processes that the thread has started
+// would end with it (see tie).
 package watchdog
 
-// The handler: which request is what, and how many at a time.
+// The handler: dispatch of requests, and the limit of concurrent ones.
 
 import (
 	"context"
@@ -30,18 +32,20 @@ const (
 type Handler struct {
 	cfg     Config
 	log     *slog.Logger
-	program *program
+	program *program // nil in mode static
 	family  family
 	environ []string // of every process, before the request is added
 	buffers sync.Pool
 
-	serve    func(http.ResponseWriter, *http.Request) // by mode
-	ready    *pool                                    // of processes started ahead; nil without prefork
-	upstream *upstream                                // nil but in mode http
+	serve    func(*reply, *http.Request) // by mode
+	ready    *pool                       // of processes started ahead; nil without prefork
+	upstream *upstream                   // nil but in mode http
+	doze     *dozer                      // nil: the process goes on
 
 	inflight   atomic.Int64
 	briefWaits atomic.Int64
 	draining   atomic.Bool
+	kept       keptRoom // of bodies whose length is not known
 }
 
 // New checks cfg and returns a Handler for it. It starts nothing: processes
@@ -56,22 +60,37 @@ func New(cfg Config, log *slog.Logger) (*Handler, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	p, err := newProgram(cfg.Command)
-	if err != nil {
-		return nil, fmt.Errorf("command %s: %w", cfg.Command[0], err)
+	for _, warning := range cfg.Warnings {
+		log.Warn("a setting is ignored, and its default holds", "error", warning)
 	}
 	env := cfg.Env
 	if env == nil {
 		env = os.Environ()
 	}
-	h := &Handler{cfg: cfg, log: log, program: p, environ: baseEnviron(env, cfg.Mode)}
+	h := &Handler{cfg: cfg, log: log, environ: baseEnviron(env, cfg.Mode)}
+	h.kept.size = keptAtOnce * (int64(cfg.MaxBody) + 1) // by the last byte one is found to be too long
+	h.family.owner = owner()
 	h.family.shrunk = make(chan struct{}, 1)
 	h.buffers.New = func() any { b := make([]byte, 0, bufferSize); return &b }
+	if cfg.Mode == ModeStatic {
+		h.serve = h.newFiles()
+		return h, nil
+	}
+	var err error
+	if h.program, err = newProgram(cfg.Command); err != nil {
+		return nil, fmt.Errorf("command %s: %w", cfg.Command[0], err)
+	}
+	h.doze = newDozer(cfg.Doze)
 	h.serve = h.serveFork
 	if cfg.Prefork > 0 {
 		h.ready = newPool(cfg.Prefork, func() (*process, error) {
 			return h.program.start(h.environ, h.wiring(nil, false), &h.family)
 		}, log)
+	}
+	if len(cfg.ForkServer) > 0 {
+		if h.program.templates, err = h.newTemplates(); err != nil {
+			return nil, fmt.Errorf("forkserver: %w", err)
+		}
 	}
 	if cfg.Mode == ModeHTTP {
 		if h.upstream, err = newUpstream(h); err != nil {
@@ -82,9 +101,10 @@ func New(cfg Config, log *slog.Logger) (*Handler, error) {
 	return h, nil
 }
 
-// NewServer returns a server for the handler with the limits of its settings.
-// It has no WriteTimeout on purpose: what streams may take as long as
-// exec_timeout allows, and the handler times every single read and write.
+// NewServer returns a server for the handler with the limits of its settings. It
+// must serve a listener from NewListener. It has no WriteTimeout on purpose: a
+// stream may take as long as exec_timeout allows, and the handler sets a deadline
+// for every read and write.
 func (h *Handler) NewServer() *http.Server {
 	header := h.cfg.ReadTimeout
 	if header == 0 {
@@ -94,6 +114,7 @@ func (h *Handler) NewServer() *http.Server {
 		Handler:           h,
 		ReadHeaderTimeout: header,
 		IdleTimeout:       idleTimeout,
+		ConnContext:       withConn,
 		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelWarn),
 	}
 }
@@ -101,16 +122,26 @@ func (h *Handler) NewServer() *http.Server {
 // ServeHTTP answers health checks and invokes the function for everything
 // else.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if h.draining.Load() {
-		w.Header().Set("Connection", "close")
-	}
+	p, r := h.newReply(w, r)
+	answered := false
+	defer func() { p.close(answered, r) }()
+	h.answer(p, r)
+	answered = true // and no panic
+}
+
+func (h *Handler) answer(w *reply, r *http.Request) {
 	switch r.URL.Path {
 	case "/_/health":
 		h.serveHealth(w, false)
 		return
 	case "/_/ready":
-		h.serveHealth(w, true)
-		return
+		if h.cfg.ReadyPath == "" || !h.healthy() {
+			h.serveHealth(w, true)
+			return
+		}
+		to := *r.URL
+		to.Path, to.RawPath = h.cfg.ReadyPath, ""
+		r.URL = &to
 	}
 	if n := h.inflight.Add(1); h.cfg.MaxInflight > 0 && n > int64(h.cfg.MaxInflight) {
 		h.inflight.Add(-1)
@@ -118,13 +149,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer h.inflight.Add(-1)
+	h.doze.enter()
+	defer h.doze.leave()
+	if !h.cfg.LogCalls {
+		h.serve(w, r)
+		return
+	}
+	started := time.Now()
 	h.serve(w, r)
+	h.log.Info("call", "call_id", r.Header.Get("X-Call-Id"), "method", r.Method, "path", r.URL.EscapedPath(),
+		"status", w.status, "bytes", w.written, "duration", time.Since(started))
 }
 
 func (h *Handler) serveHealth(w http.ResponseWriter, ready bool) {
 	switch {
 	case !h.healthy():
-		http.Error(w, "not healthy", http.StatusServiceUnavailable)
+		fail(w, http.StatusServiceUnavailable, "not healthy")
 	case ready && h.cfg.MaxInflight > 0 && h.inflight.Load() >= int64(h.cfg.MaxInflight):
 		refuse(w, http.StatusTooManyRequests, "busy")
 	default:
@@ -136,21 +176,14 @@ func (h *Handler) serveHealth(w http.ResponseWriter, ready bool) {
 // Inflight returns how many invocations run.
 func (h *Handler) Inflight() int { return int(h.inflight.Load()) }
 
-// refuse answers with a status that says that trying again may help.
-func refuse(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Retry-After", "1")
-	http.Error(w, text, status)
-}
-
-// What ends an invocation before its process does: the cause of its context.
+// What ends an invocation before its process exits: the causes of its context.
 var (
 	errLimit = errors.New("limit reached")
 	errGone  = errors.New("the client went away, or the watchdog ends")
 )
 
-// limit returns the limit of one invocation: exec_timeout, or less if the
-// caller asked for less; 0 is none. A header X-Timeout that is no duration is
-// ignored.
+// limit returns the limit of one invocation: exec_timeout, or less if the caller
+// asked for less; 0 is none. An invalid X-Timeout header is ignored.
 func (h *Handler) limit(r *http.Request) time.Duration {
 	limit := h.cfg.ExecTimeout
 	if v := r.Header.Get("X-Timeout"); v != "" {

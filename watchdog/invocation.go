@@ -8,19 +8,20 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // An invocation is one request and its process.
 type invocation struct {
-	h       *Handler
-	w       http.ResponseWriter
-	r       *http.Request
-	control *http.ResponseController
-	p       *process
-	input   []byte // body that the process does not have yet
-	answer  answer
-	body    *timedReader // what the process reads while it runs; nil if it has it all
+	h      *Handler
+	w      *reply
+	r      *http.Request
+	p      *process
+	input  []byte       // body that the process does not have yet
+	body   *timedReader // what is not in input
+	kept   *keptBody    // what body reads from, if not from the client
+	answer answer
 
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -49,8 +50,7 @@ func (i *invocation) follow(whole bool) {
 		i.p.stdin.file.Write(i.input) // fits into the pipe; the process need not read it
 		i.p.stdin.close()
 	default:
-		i.control.EnableFullDuplex() // HTTP/1 else reads the whole body before the first write
-		i.body = &timedReader{body: i.r.Body, control: i.control, timeout: i.h.cfg.ReadTimeout}
+		i.w.fullDuplex()
 		feeding = &feeder{in: i.p.stdin, body: i.body}
 		feeding.start(func() { i.cancel(errGone) })
 	}
@@ -69,34 +69,8 @@ func (i *invocation) follow(whole bool) {
 		if err := feeding.stop(); err != nil && i.failed == nil {
 			i.failed = clientError{err}
 		}
-		if !i.answer.committed {
-			i.closeUnlessRead()
-		}
 	}
 	<-logged
-}
-
-// closeUnlessRead keeps the connection from being used again with the rest of
-// a body in it.
-func (i *invocation) closeUnlessRead() {
-	if i.body != nil && !i.body.ended() {
-		i.w.Header().Set("Connection", "close")
-	}
-}
-
-// closeBody closes the body, whose end net/http must not meet after the
-// handler has returned: with full duplex it panics then. answered says that the
-// client is to get what was written.
-func (i *invocation) closeBody(answered bool) {
-	switch {
-	case i.body == nil || i.body.ended():
-	case answered:
-		i.control.Flush() // the answer does not wait for a client that still sends
-		i.body.linger()
-	default:
-		i.body.interrupt()
-		i.body.Close()
-	}
 }
 
 // open makes the header of the answer.
@@ -115,21 +89,24 @@ func (i *invocation) open(header http.Header, output []byte) (int, []byte, error
 			status = head.status
 		}
 	}
-	i.closeUnlessRead()
 	if _, chosen := header["Content-Type"]; !chosen {
-		header.Set("Content-Type", i.contentType())
+		header.Set("Content-Type", i.contentType(output))
 	}
 	return status, output, nil
 }
 
-func (i *invocation) contentType() string {
+// contentType returns the type of an answer that begins with output.
+func (i *invocation) contentType(output []byte) string {
 	if t := i.h.cfg.ContentType; t != "" {
 		return t
 	}
-	if t := i.r.Header.Get("Content-Type"); t != "" && i.h.cfg.Mode != ModeCGI {
+	if i.h.cfg.Mode == ModeCGI {
+		return "application/octet-stream" // the script could have said
+	}
+	if t := i.r.Header.Get("Content-Type"); t != "" {
 		return t
 	}
-	return "application/octet-stream"
+	return http.DetectContentType(output)
 }
 
 // An exitError is the exit code of a process that failed, as a shell has it.
@@ -162,7 +139,6 @@ func (i *invocation) outcome() error {
 // 200.
 func (i *invocation) conclude() *http.Request {
 	took := time.Since(i.started)
-	i.answer.renew()
 	err := i.outcome()
 	if err == nil {
 		if next := i.redirected(took); next != nil {
@@ -189,17 +165,18 @@ func (i *invocation) conclude() *http.Request {
 		i.answer.finish(http.StatusInternalServerError) // fails only if the client is gone
 	default:
 		i.w.Header().Del("X-Duration-Seconds")
-		http.Error(i.w, "function wrote a malformed CGI header", http.StatusBadGateway)
+		fail(i.w, http.StatusBadGateway, "function wrote a malformed CGI header")
 	}
 	return nil
 }
 
 func (i *invocation) limitReached() {
-	http.Error(i.w, "function exceeded its limit of "+i.limit.String(), http.StatusGatewayTimeout)
+	fail(i.w, http.StatusGatewayTimeout, "function exceeded its limit of "+i.limit.String())
 }
 
 // redirected returns the request that a local redirect (RFC 3875, section
-// 6.2.2) asks for, or nil if there is none. It has what is left of the limit.
+// 6.2.2) asks for, or nil if there is none. It has what is left of the limit. A
+// script may name itself by SCRIPT_NAME or by the path alone that it sees.
 func (i *invocation) redirected(took time.Duration) *http.Request {
 	if i.h.cfg.Mode != ModeCGI || i.answer.committed {
 		return nil
@@ -208,11 +185,21 @@ func (i *invocation) redirected(took time.Duration) *http.Request {
 	if err != nil || head.redirect == "" {
 		return nil
 	}
-	to, err := url.ParseRequestURI(head.redirect)
+	path := head.redirect
+	if rest, ok := strings.CutPrefix(path, scriptName(i.r.Header)); ok && (rest == "" || strings.HasPrefix(rest, "/") || strings.HasPrefix(rest, "?")) {
+		path = "/" + strings.TrimPrefix(rest, "/")
+	}
+	to, err := url.ParseRequestURI(path)
 	if err != nil {
 		return nil
 	}
-	next := i.r.Clone(i.r.Context())
+	ctx := i.r.Context()
+	if i.w.flows() {
+		// The read of the body that was interrupted is a client that has gone
+		// for net/http.
+		ctx = context.WithoutCancel(ctx)
+	}
+	next := i.r.Clone(ctx)
 	next.URL, next.Body, next.ContentLength, next.TransferEncoding = to, http.NoBody, 0, nil
 	if next.Method != http.MethodHead {
 		next.Method = http.MethodGet

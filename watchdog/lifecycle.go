@@ -8,10 +8,10 @@ import (
 	"os"
 )
 
-// Run does what goes on beside requests: it keeps the lock file while the
-// function is healthy, and supervises the processes that the mode keeps
-// running. It returns when ctx is done and every process that it started has
-// ended. Call it once, when the listener is open.
+// Run does the background work: it kills what a killed program has left behind,
+// keeps the lock file while the function is healthy, and supervises the processes
+// that the mode keeps running. It returns when ctx is done and every process that
+// it started has ended. Call it once, when the listener is open.
 func (h *Handler) Run(ctx context.Context) error {
 	if name := h.cfg.LockFile; name != "" {
 		f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
@@ -21,18 +21,21 @@ func (h *Handler) Run(ctx context.Context) error {
 		f.Close()
 		defer os.Remove(name)
 	}
+	endLeftovers(h.log)
 	switch {
 	case h.upstream != nil:
 		h.upstream.run(ctx)
 	case h.ready != nil:
 		h.ready.run(ctx)
+	case h.program != nil && h.program.templates != nil:
+		h.runTemplates(ctx)
 	}
 	<-ctx.Done()
 	return nil
 }
 
-// Drain makes the function unhealthy for good. Requests are served as before,
-// but each answer asks the client to close its connection.
+// Drain makes the function unhealthy for good. Requests are served as before, but
+// each response asks the client to close its connection.
 func (h *Handler) Drain() {
 	if !h.draining.Swap(true) && h.cfg.LockFile != "" {
 		os.Remove(h.cfg.LockFile)
@@ -44,7 +47,7 @@ func (h *Handler) Kill() { h.family.kill() }
 
 // healthy reports whether requests should be sent here.
 func (h *Handler) healthy() bool {
-	if h.draining.Load() || h.upstream != nil && !h.upstream.isUp() {
+	if h.draining.Load() || h.upstream != nil && !h.upstream.isWell() {
 		return false
 	}
 	if h.cfg.LockFile != "" {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestDrain(t *testing.T) {
@@ -94,4 +95,39 @@ func TestKill(t *testing.T) {
 	if err := <-failed; err == nil {
 		t.Error("got an answer of a function that was killed, want none")
 	}
+}
+
+// A process runs before whoever starts it knows so. Kill ends that one, too.
+func TestKillMeetsAStart(t *testing.T) {
+	w := newWitness(t)
+	h, err := New(testConfig(t, `sh -c 'exec 9>`+w.path+`; echo up >&9; exec sleep 60'`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	started, known := make(chan *process), make(chan struct{})
+	go func() {
+		h.family.add(func() (*process, error) {
+			child, pid, err := h.program.child(h.environ, [3]*os.File{h.program.null, os.Stdout, os.Stderr})
+			if err != nil {
+				t.Error(err)
+			}
+			p := &process{family: &h.family, child: child, pid: pid}
+			started <- p
+			<-known
+			return p, err
+		})
+	}()
+	p := <-started
+	w.wantSeen(t)
+	killed := make(chan struct{})
+	go func() {
+		h.Kill()
+		close(killed)
+	}()
+	time.Sleep(10 * time.Millisecond) // Kill has begun, most likely
+	close(known)
+	<-killed
+	w.wantGone(t)
+	p.reap()
+	p.release()
 }

@@ -25,9 +25,8 @@ const (
 )
 
 // AdoptOrphans makes this program the parent of every orphan among its
-// descendants, and marks the environment of all processes from now on. Whoever
-// calls it must have ReapOrphans run. It is for a program that has one Handler
-// and no other children.
+// descendants. Whoever calls it must have ReapOrphans run. It is for a program
+// that has one Handler and no other children.
 func (h *Handler) AdoptOrphans() error {
 	if _, err := children(); err != nil {
 		return err
@@ -35,7 +34,6 @@ func (h *Handler) AdoptOrphans() error {
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); errno != 0 {
 		return os.NewSyscallError("prctl", errno)
 	}
-	h.family.marking.Store(true)
 	return nil
 }
 
@@ -114,13 +112,13 @@ func (f *family) reapOrphans(all bool) int {
 }
 
 // spares reports whether an orphan may belong to an invocation that is under
-// way. One without a mark may belong to any.
+// way. One without a mark, or with a template's, may belong to any.
 func (f *family) spares(pid int) bool {
-	if f.empty() {
+	if f.idle() {
 		return false
 	}
 	mark := invocationMark(pid)
-	return mark == "" || f.hasMark(mark)
+	return mark == "" || isTemplateMark(mark) || f.hasMark(mark)
 }
 
 // children returns the pids of this program's children.

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// An outlet is the reading end of a process's STDOUT or STDERR. It reads EOF
-// when every writer has closed the pipe or, once the process has ended, when
-// what the pipe held at that time has been read: a grandchild that keeps the
-// pipe open, or writes into it for ever, holds up nobody.
+// An outlet is the reading end of a process's STDOUT or STDERR. It reads EOF when
+// every writer has closed the pipe or, once the process has ended, when what the
+// pipe held at that time has been read: a grandchild that keeps the pipe open, or
+// writes into it forever, does not block the invocation.
 type outlet struct {
 	fd   int
 	file *os.File // the same descriptor in the poller; nil before attach

@@ -103,7 +103,7 @@ func (p *pool) keep(ctx context.Context, off func()) {
 	}
 }
 
-// pause waits until done is closed, d has passed or ctx is done.
+// pause waits until done is closed, after d, or until ctx is done.
 func pause(ctx context.Context, done <-chan struct{}, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -114,7 +114,7 @@ func pause(ctx context.Context, done <-chan struct{}, d time.Duration) {
 	}
 }
 
-// spoil does away with a process that ended before it was used, and counts it.
+// spoil cleans up a process that ended before it was used, and counts it.
 func (p *pool) spoil(ready *process) {
 	<-ready.done
 	defer ready.release()

@@ -1,9 +1,10 @@
 package watchdog
 
-// A process and its group: watched, ended as a whole, waited for.
+// A process and its group: watching, ending and waiting for it.
 
 import (
 	"os"
+	"os/exec"
 	"sync"
 	"syscall"
 	"time"
@@ -16,14 +17,14 @@ const killDelay = time.Second
 // for with endsSoon, or watched from attach on.
 type process struct {
 	family *family
+	child  child
 	pid    int
 	mark   string  // in its environment; "": none
-	pidfd  int     // readable when the process has ended; -1: there is no such thing
 	stdin  *inlet  // nil if it has none
 	stdout *outlet // nil if it goes elsewhere
 	stderr *outlet // nil if it goes elsewhere
 
-	watched *os.File      // pidfd in the poller
+	watched *os.File      // its handle in the poller; nil if there is none
 	done    chan struct{} // closed when it has ended, and its group with it; nil before attach
 
 	mu         sync.Mutex
@@ -31,9 +32,39 @@ type process struct {
 	terminated bool // it was told to end before it had
 	killer     *time.Timer
 
-	status syscall.WaitStatus // valid after the end
-	err    error              // why the status is not known; valid after the end
+	status syscall.WaitStatus // after the end
+	known  bool               // the status is
 }
+
+// A child is what a process came from: a command that was started, or a fork of
+// a template.
+type child interface {
+	// handle calls f with a descriptor that is readable when the process has
+	// ended, if there is one.
+	handle(f func(pidfd uintptr))
+
+	// wait returns the status of a process that has ended, and false if nobody
+	// knows it. From then on the pid may be somebody else's.
+	wait() (status syscall.WaitStatus, known bool)
+
+	// release closes what is held of the process, after wait.
+	release()
+}
+
+// A command is a child that was started.
+type command struct{ *exec.Cmd }
+
+func (c command) handle(f func(pidfd uintptr)) { c.Process.WithHandle(f) }
+
+func (c command) wait() (status syscall.WaitStatus, known bool) {
+	c.Wait() // its error is what the status says
+	if c.ProcessState != nil {
+		status, known = c.ProcessState.Sys().(syscall.WaitStatus)
+	}
+	return status, known
+}
+
+func (command) release() {}
 
 // endsSoon waits a moment for the process to end, and reports whether it has.
 //
@@ -42,11 +73,8 @@ type process struct {
 // of anything that follows its output; one that lives longer, or fills a pipe,
 // is better off in the poller, where waiting takes no thread.
 func (p *process) endsSoon() bool {
-	if p.pidfd < 0 {
-		return false
-	}
 	for wait := time.Millisecond; wait <= 8*time.Millisecond; wait *= 2 {
-		if readable(p.pidfd, wait) {
+		if p.endsWithin(wait) {
 			p.reap()
 			for _, o := range []*outlet{p.stdout, p.stderr} {
 				if o != nil {
@@ -64,6 +92,13 @@ func (p *process) endsSoon() bool {
 	return false
 }
 
+// endsWithin waits for the process to end, and reports whether it has. Where the
+// system has no process descriptors it does not wait, and reports false.
+func (p *process) endsWithin(wait time.Duration) (ended bool) {
+	p.child.handle(func(pidfd uintptr) { ended = readable(int(pidfd), wait) })
+	return ended
+}
+
 // attach moves the process's pipes into the poller and watches for its end.
 func (p *process) attach() {
 	p.done = make(chan struct{})
@@ -76,9 +111,11 @@ func (p *process) attach() {
 	if p.stderr != nil {
 		p.stderr.attach("stderr")
 	}
-	if p.pidfd >= 0 {
-		p.watched = pollable(p.pidfd, "pidfd")
-	}
+	p.child.handle(func(pidfd uintptr) {
+		if fd, err := duplicate(int(pidfd)); err == nil {
+			p.watched = pollable(fd, "pidfd")
+		}
+	})
 	go p.watch()
 }
 
@@ -121,21 +158,17 @@ func (p *process) reap() {
 	}
 	// The leader is a zombie: its pid still names this group and no other.
 	syscall.Kill(-p.pid, syscall.SIGKILL)
-	for {
-		_, err := syscall.Wait4(p.pid, &p.status, 0, nil)
-		if err == syscall.EINTR {
-			continue
-		}
-		p.err = os.NewSyscallError("wait4", err)
-		break
-	}
+	p.status, p.known = p.child.wait()
 	p.reaped = true
 	p.mu.Unlock()
 	p.family.remove(p)
 }
 
 // terminate asks the group to end, and ends it killDelay later.
-func (p *process) terminate() {
+func (p *process) terminate() { p.terminateIn(killDelay) }
+
+// terminateIn asks the group to end, and ends it after grace.
+func (p *process) terminateIn(grace time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.reaped || p.terminated {
@@ -146,7 +179,7 @@ func (p *process) terminate() {
 	if group, err := syscall.Getpgid(p.pid); err == nil && group != p.pid {
 		syscall.Kill(p.pid, syscall.SIGTERM) // it has left its group
 	}
-	p.killer = time.AfterFunc(killDelay, p.kill)
+	p.killer = time.AfterFunc(grace, p.kill)
 }
 
 // kill ends the group at once.
@@ -171,7 +204,7 @@ func (p *process) wasTerminated() bool {
 // signal that ended the process; -1 if nobody knows. Only after the end.
 func (p *process) exitCode() int {
 	switch {
-	case p.err != nil:
+	case !p.known:
 		return -1
 	case p.status.Signaled():
 		return 128 + int(p.status.Signal())
@@ -190,10 +223,8 @@ func (p *process) release() {
 	if p.stderr != nil {
 		p.stderr.close()
 	}
-	switch {
-	case p.watched != nil:
+	if p.watched != nil {
 		p.watched.Close()
-	case p.pidfd >= 0:
-		syscall.Close(p.pidfd)
 	}
+	p.child.release()
 }

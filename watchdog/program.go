@@ -2,16 +2,19 @@ package watchdog
 
 // Starting processes.
 //
-// This goes below os/exec because starting is most of what an invocation
-// costs: no /dev/null is opened per process, a short body is in the pipe before
-// there is a process to read it, and nothing is registered with the poller
-// until an invocation turns out to take a while. bench/spawn compares.
+// Starting is most of the cost of an invocation. So os/exec gets only files, and no
+// goroutine copies. A short body is in the pipe before the process starts, and
+// nothing is registered with the poller until an invocation turns out to take a
+// while. bench/spawn compares.
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"syscall"
+
+	"faas/watchdog/internal/forkserver"
 )
 
 // pipeBody is how much input an empty pipe takes at once on every system, so
@@ -23,6 +26,8 @@ type program struct {
 	path string
 	argv []string
 	null *os.File // STDIN of processes that get none; closes itself with the last use of the program
+
+	templates *forkserver.Server // nil: every process is started
 }
 
 func newProgram(argv []string) (*program, error) {
@@ -47,24 +52,44 @@ type wiring struct {
 }
 
 // pipes are the pipes of a process that is being started.
-type pipes struct{ ours, theirs []int }
-
-// open makes a pipe and returns its ends, the reading one first.
-func (p *pipes) open(childReads bool) (r, w int, err error) {
-	if r, w, err = newPipe(); err != nil {
-		return -1, -1, err
-	}
-	if childReads {
-		p.ours, p.theirs = append(p.ours, w), append(p.theirs, r)
-	} else {
-		p.ours, p.theirs = append(p.ours, r), append(p.theirs, w)
-	}
-	return r, w, nil
+type pipes struct {
+	ours   []int
+	theirs []*os.File
 }
 
-func closeAll(fds []int) {
-	for _, fd := range fds {
+// toChild makes a pipe that the process reads from.
+func (p *pipes) toChild() (theirs *os.File, ours int, err error) {
+	r, w, err := newPipe()
+	if err != nil {
+		return nil, -1, err
+	}
+	return p.add(r, w), w, nil
+}
+
+// fromChild makes a pipe that the process writes into.
+func (p *pipes) fromChild() (theirs *os.File, ours int, err error) {
+	r, w, err := newPipe()
+	if err != nil {
+		return nil, -1, err
+	}
+	return p.add(w, r), r, nil
+}
+
+func (p *pipes) add(theirs, ours int) *os.File {
+	f := os.NewFile(uintptr(theirs), "pipe")
+	p.ours, p.theirs = append(p.ours, ours), append(p.theirs, f)
+	return f
+}
+
+func (p *pipes) closeOurs() {
+	for _, fd := range p.ours {
 		syscall.Close(fd)
+	}
+}
+
+func (p *pipes) closeTheirs() {
+	for _, f := range p.theirs {
+		f.Close()
 	}
 }
 
@@ -73,19 +98,19 @@ func closeAll(fds []int) {
 func (pr *program) start(env []string, w wiring, f *family) (_ *process, err error) {
 	var open pipes
 	defer func() {
-		closeAll(open.theirs)
+		open.closeTheirs()
 		if err != nil {
-			closeAll(open.ours)
+			open.closeOurs()
 		}
 	}()
 
-	p := &process{family: f, pidfd: -1, mark: f.mark()}
+	p := &process{family: f, mark: f.mark()}
 	if p.mark != "" {
 		env = append(env[:len(env):len(env)], markVariable+"="+p.mark)
 	}
-	files := [3]uintptr{}
+	files := [3]*os.File{pr.null, w.stdout, w.stderr}
 	if w.stdin || len(w.input) > 0 {
-		r, in, err := open.open(true)
+		theirs, in, err := open.toChild()
 		if err != nil {
 			return nil, err
 		}
@@ -101,41 +126,54 @@ func (pr *program) start(env []string, w wiring, f *family) (_ *process, err err
 			open.ours = open.ours[:len(open.ours)-1]
 			syscall.Close(in)
 		}
-		files[0] = uintptr(r)
-	} else {
-		files[0] = pr.null.Fd()
+		files[0] = theirs
 	}
-	if w.stdout != nil {
-		files[1] = w.stdout.Fd()
-	} else {
-		r, out, err := open.open(false)
+	if files[1] == nil {
+		theirs, out, err := open.fromChild()
 		if err != nil {
 			return nil, err
 		}
-		p.stdout, files[1] = newOutlet(r), uintptr(out)
+		p.stdout, files[1] = newOutlet(out), theirs
 	}
 	switch {
 	case w.combine:
 		files[2] = files[1]
-	case w.stderr != nil:
-		files[2] = w.stderr.Fd()
-	default:
-		r, out, err := open.open(false)
+	case files[2] == nil:
+		theirs, out, err := open.fromChild()
 		if err != nil {
 			return nil, err
 		}
-		p.stderr, files[2] = newOutlet(r), uintptr(out)
+		p.stderr, files[2] = newOutlet(out), theirs
 	}
-
-	attr := syscall.SysProcAttr{Setpgid: true}
-	withPidfd(&attr, &p.pidfd)
-	err = f.add(func() (*process, error) {
-		var err error
-		p.pid, err = syscall.ForkExec(pr.path, pr.argv, &syscall.ProcAttr{Env: env, Files: files[:], Sys: &attr})
+	err = f.add(func() (_ *process, err error) {
+		p.child, p.pid, err = pr.child(env, files)
 		return p, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", pr.path, os.NewSyscallError("fork/exec", err))
+		return nil, fmt.Errorf("start %s: %w", pr.path, err)
 	}
 	return p, nil
+}
+
+// child forks a process from a template or, where there is none now, starts
+// one.
+func (pr *program) child(env []string, files [3]*os.File) (child, int, error) {
+	if pr.templates != nil {
+		c, err := pr.templates.Fork(forkserver.Request{Env: env, Files: files})
+		if err == nil {
+			return forked{c}, c.Pid, nil
+		}
+		if !errors.Is(err, forkserver.ErrNotNow) && !errors.Is(err, forkserver.ErrNever) {
+			return nil, 0, err
+		}
+	}
+	cmd := &exec.Cmd{
+		Path: pr.path, Args: pr.argv, Env: env, Stdin: files[0], Stdout: files[1], Stderr: files[2],
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+	}
+	tie(cmd.SysProcAttr)
+	if err := cmd.Start(); err != nil {
+		return nil, 0, err
+	}
+	return command{cmd}, cmd.Process.Pid, nil
 }

@@ -40,7 +40,7 @@ func awaitZombie(pid int) {
 	}
 }
 
-// readable is never asked: there are no process descriptors.
+// readable is never called: there are no process descriptors.
 func readable(int, time.Duration) bool { return false }
 
 // unread returns how many bytes a pipe holds.
@@ -53,5 +53,8 @@ func unread(fd int) int {
 	return int(n)
 }
 
-// withPidfd does nothing: there are no process descriptors.
-func withPidfd(*syscall.SysProcAttr, *int) {}
+// duplicate is never called: there are no process descriptors.
+func duplicate(int) (int, error) { return -1, syscall.ENOSYS }
+
+// tie does nothing: a child does not learn of its parent's end.
+func tie(*syscall.SysProcAttr) {}

@@ -1,7 +1,6 @@
 package watchdog
 
-// What only Linux has: pipes that are close-on-exec from the start, process
-// descriptors.
+// Linux only: pipes that are close-on-exec from the start, process descriptors.
 
 import (
 	"os"
@@ -62,5 +61,18 @@ func unread(fd int) int {
 	return int(n)
 }
 
-// withPidfd asks for a descriptor of the child beside its pid.
-func withPidfd(attr *syscall.SysProcAttr, fd *int) { attr.PidFD = fd }
+// duplicate returns another descriptor of the same file, close-on-exec.
+func duplicate(fd int) (int, error) {
+	got, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, 0)
+	if errno != 0 {
+		return -1, os.NewSyscallError("fcntl", errno)
+	}
+	return int(got), nil
+}
+
+// tie asks for the end of the child when this program is killed.
+//
+// The signal is sent at the end of the thread that started the child, not of the
+// program. Go ends a thread only with a goroutine that has locked itself to it and
+// returns without unlocking: no program that uses this package may do that.
+func tie(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }

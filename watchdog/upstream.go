@@ -11,16 +11,19 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"strconv"
 	"sync"
 	"time"
+
+	"faas/internal/transport"
 )
 
 const (
 	dialTimeout   = time.Second
 	probeInterval = 10 * time.Millisecond // between looks whether the process accepts
 	upIdle        = 512                   // connections kept to the process
+	maxHead       = 1 << 20               // bytes of an answer's status line and headers
 	steadyAfter   = 10 * time.Second      // a process that ran so long is started again at once
+	quietFor      = 5 * time.Second       // a process that does not accept for so long is worth a word
 )
 
 // An upstream is the process, and the way to it.
@@ -29,33 +32,64 @@ type upstream struct {
 	target *url.URL
 	proxy  *httputil.ReverseProxy
 
-	mu    sync.Mutex
-	up    bool
-	first chan struct{} // closed when the first process is up, or has failed
-	once  sync.Once
+	transport *transport.Transport
+
+	mu      sync.Mutex
+	state   upstreamState
+	started chan struct{} // closed when the process being started is up, or has failed
 }
+
+// An upstreamState is what a caller can expect of the process.
+type upstreamState int
+
+const (
+	starting upstreamState = iota // for the first time, or after a doze: wait for it
+	up
+	dozing // it is well, and there is none
+	down
+)
 
 func newUpstream(h *Handler) (*upstream, error) {
 	target, err := url.Parse(h.cfg.UpstreamURL)
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{h: h, target: target, first: make(chan struct{})}
+	u := &upstream{h: h, target: target, started: make(chan struct{})}
+	u.transport = transport.New((&net.Dialer{Timeout: dialTimeout}).DialContext, transport.Limits{
+		IdlePerAddr: upIdle,
+		Idle:        upIdle,
+		IdleTimeout: idleTimeout,
+		Head:        maxHead,
+	})
 	u.proxy = &httputil.ReverseProxy{
-		Rewrite: u.rewrite,
-		Transport: &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
-			MaxIdleConns:        upIdle,
-			MaxIdleConnsPerHost: upIdle,
-			IdleConnTimeout:     idleTimeout,
-			DisableCompression:  true,
-		},
-		ModifyResponse: succeed,
-		ErrorHandler:   u.fail,
+		Rewrite:        u.rewrite,
+		Transport:      u,
+		ModifyResponse: modifyResponse,
+		ErrorHandler:   failed,
 		BufferPool:     (*proxyBuffers)(h),
 		ErrorLog:       slog.NewLogLogger(h.log.Handler(), slog.LevelWarn),
 	}
 	return u, nil
+}
+
+// RoundTrip sends the request to the process, and again if the connection was kept and
+// has ended instead of an answer: the process may have closed it before. As with
+// net/http that is for a request that may be sent twice, without a body.
+func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := u.transport.RoundTrip(req)
+	if failed, ok := errors.AsType[*transport.Error](err); ok && failed.Stale && req.Body == nil && repeatable(req) {
+		u.transport.CloseIdleConnections() // they are as old
+		return u.transport.RoundTrip(req)
+	}
+	return resp, err
+}
+
+func repeatable(req *http.Request) bool {
+	switch req.Method {
+	case "GET", "HEAD", "OPTIONS", "TRACE":
+		return true
+	}
+	return req.Header["Idempotency-Key"] != nil || req.Header["X-Idempotency-Key"] != nil
 }
 
 // proxyBuffers lends the handler's buffers to the proxy.
@@ -65,111 +99,51 @@ func (p *proxyBuffers) Get() []byte { return (*(*Handler)(p).buffer())[:bufferSi
 
 func (p *proxyBuffers) Put(b []byte) { (*Handler)(p).recycle(&b) }
 
-// proxied is what a request carries in its context.
-type proxied struct {
-	started time.Time
-	limit   time.Duration
-}
-
-type proxiedKey struct{}
-
-func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
-	limit := u.h.limit(r)
-	ctx := context.WithValue(r.Context(), proxiedKey{}, proxied{time.Now(), limit})
-	if limit > 0 {
-		timed, cancel := context.WithTimeoutCause(ctx, limit, errLimit)
-		defer cancel()
-		ctx = timed
-	}
-	r = r.WithContext(ctx)
-	if !u.await(ctx) {
-		if err := ctx.Err(); err != nil {
-			u.fail(w, r, err)
-			return
-		}
-		refuse(w, http.StatusServiceUnavailable, "the process cannot be started now")
-		return
-	}
-	control := http.NewResponseController(w)
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = newTimedReader(ctx, r, control, u.h.cfg.ReadTimeout)
-	}
-	if u.h.cfg.WriteTimeout > 0 {
-		timed := &timedWriter{w, control, u.h.cfg.WriteTimeout}
-		defer timed.renew() // for the end of the answer, which net/http writes
-		w = timed
-	}
-	u.proxy.ServeHTTP(w, r)
-}
-
-// await waits for the very first process to come up, so that a replica which
-// has just been started answers its first callers late and not with an error.
-// Later it only reports whether the process is up.
+// await waits for a process that is being started for the first time or after a
+// doze, so that its first callers are answered late and not with an error. Else
+// it only reports whether the process is up.
 func (u *upstream) await(ctx context.Context) bool {
-	if u.isUp() {
-		return true
-	}
+	u.mu.Lock()
+	started := u.started
+	u.mu.Unlock()
 	select {
-	case <-u.first:
+	case <-started:
 	case <-ctx.Done():
 	}
-	return u.isUp()
+	return u.is(up)
 }
 
-func (u *upstream) isUp() bool {
+func (u *upstream) is(s upstreamState) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.up
+	return u.state == s
 }
 
-func (u *upstream) setUp(up bool) {
+// isWell reports whether the function is healthy.
+func (u *upstream) isWell() bool { return u.is(up) || u.is(dozing) }
+
+// set is called when the process that was being started is up, or is no more.
+func (u *upstream) set(s upstreamState) {
 	u.mu.Lock()
-	u.up = up
-	u.mu.Unlock()
-	u.once.Do(func() { close(u.first) })
-}
-
-// rewrite sends the request as it came, with what is left of the limit. Whose
-// proxies the caller trusts was decided before this one.
-func (u *upstream) rewrite(pr *httputil.ProxyRequest) {
-	pr.SetURL(u.target)
-	pr.Out.Host = pr.In.Host
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
-		if v, ok := pr.In.Header[name]; ok {
-			pr.Out.Header[name] = v
-		}
-	}
-	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // even what does not parse
-	if p := pr.In.Context().Value(proxiedKey{}).(proxied); p.limit > 0 {
-		pr.Out.Header["X-Timeout"] = []string{max(p.limit-time.Since(p.started), 0).String()}
-	}
-}
-
-func succeed(resp *http.Response) error {
-	p := resp.Request.Context().Value(proxiedKey{}).(proxied)
-	resp.Header.Set("X-Duration-Seconds", strconv.FormatFloat(time.Since(p.started).Seconds(), 'f', 6, 64))
-	return nil
-}
-
-// fail answers when the process did not.
-func (u *upstream) fail(w http.ResponseWriter, r *http.Request, err error) {
-	callID := r.Header.Get("X-Call-Id")
-	var dial *net.OpError
-	switch cause := context.Cause(r.Context()); {
-	case errors.Is(cause, errLimit):
-		u.h.log.Warn("invocation failed", "call_id", callID, "error", cause)
-		limit := r.Context().Value(proxiedKey{}).(proxied).limit
-		http.Error(w, "function exceeded its limit of "+limit.String(), http.StatusGatewayTimeout)
-	case cause != nil:
-		u.h.log.Warn("invocation failed", "call_id", callID, "error", errGone)
-		panic(http.ErrAbortHandler)
-	case errors.As(err, &dial) && dial.Op == "dial":
-		u.h.log.Warn("process does not accept", "call_id", callID, "error", err)
-		refuse(w, http.StatusServiceUnavailable, "the process cannot be started now")
+	defer u.mu.Unlock()
+	u.state = s
+	select {
+	case <-u.started:
 	default:
-		u.h.log.Warn("invocation failed", "call_id", callID, "error", err)
-		http.Error(w, "function broke off", http.StatusBadGateway)
+		close(u.started)
 	}
+}
+
+// mayDoze makes the process one that is to end and be started again by the next
+// call. It objects if there is none that is up.
+func (u *upstream) mayDoze() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.state != up {
+		return false
+	}
+	u.state, u.started = dozing, make(chan struct{})
+	return true
 }
 
 // run keeps the process running until ctx is done, and ends it then.
@@ -177,8 +151,15 @@ func (u *upstream) run(ctx context.Context) {
 	backoff := minBackoff
 	for ctx.Err() == nil {
 		started := time.Now()
-		err := u.runOnce(ctx)
-		u.setUp(false)
+		err := u.h.doze.whileAwake(ctx, u.mayDoze, func(awake context.Context) error {
+			defer u.transport.CloseIdleConnections() // none leads to the next process
+			return u.runOnce(awake)
+		})
+		if err == errDoze {
+			backoff = minBackoff
+			continue
+		}
+		u.set(down)
 		if ctx.Err() != nil {
 			return
 		}
@@ -202,14 +183,21 @@ func (u *upstream) runOnce(ctx context.Context) error {
 	}
 	p.attach()
 	defer p.release()
-	stop := context.AfterFunc(ctx, p.terminate)
+	stop := context.AfterFunc(ctx, func() {
+		grace := killDelay
+		if context.Cause(ctx) == errDoze {
+			grace = dozeGrace
+			u.h.log.Info("process dozes", "pid", p.pid)
+		}
+		p.terminateIn(grace)
+	})
 	defer stop()
 	var logged sync.WaitGroup
 	if p.stderr != nil {
 		logged.Go(func() { logLines(u.h.log, p.stderr, "") })
 	}
 	if u.awaitAccept(ctx, p.done) {
-		u.setUp(true)
+		u.set(up)
 		u.h.log.Info("process is up", "pid", p.pid, "upstream", u.target.String())
 	}
 	<-p.done
@@ -228,6 +216,11 @@ func (u *upstream) awaitAccept(ctx context.Context, ended <-chan struct{}) bool 
 		address = net.JoinHostPort(u.target.Hostname(), "80")
 	}
 	d := net.Dialer{Timeout: dialTimeout}
+	late := time.AfterFunc(quietFor, func() {
+		u.h.log.Warn("nothing accepts connections at upstream_url: is it where the process listens?",
+			"upstream_url", u.target.String(), "after", quietFor)
+	})
+	defer late.Stop()
 	for {
 		if c, err := d.DialContext(ctx, "tcp", address); err == nil {
 			c.Close()
@@ -243,24 +236,3 @@ func (u *upstream) awaitAccept(ctx context.Context, ended <-chan struct{}) bool 
 		}
 	}
 }
-
-// timedWriter is a response writer with a deadline for each write and flush.
-type timedWriter struct {
-	http.ResponseWriter
-	control *http.ResponseController
-	timeout time.Duration
-}
-
-func (t *timedWriter) Write(b []byte) (int, error) {
-	t.renew()
-	return t.ResponseWriter.Write(b)
-}
-
-func (t *timedWriter) FlushError() error {
-	t.renew()
-	return t.control.Flush()
-}
-
-func (t *timedWriter) renew() { t.control.SetWriteDeadline(time.Now().Add(t.timeout)) }
-
-func (t *timedWriter) Unwrap() http.ResponseWriter { return t.ResponseWriter }

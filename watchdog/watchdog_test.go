@@ -46,6 +46,10 @@ func runChild(name string) {
 			w.WriteHeader(http.StatusTeapot)
 			io.Copy(w, r.Body)
 		})
+		mux.HandleFunc("/deaf", func(w http.ResponseWriter, _ *http.Request) {
+			signal.Ignore(syscall.SIGTERM)
+			w.Header().Set("X-Pid", fmt.Sprint(os.Getpid()))
+		})
 		mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { os.Exit(3) })
 		mux.HandleFunc("/hang", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 		mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
@@ -136,6 +140,7 @@ func serve(t testing.TB, cfg Config) (string, *Handler, *logBuffer) {
 	}
 	srv := httptest.NewUnstartedServer(nil)
 	srv.Config = h.NewServer()
+	srv.Listener = NewListener(srv.Listener)
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(log, nil), slog.LevelWarn)
 	srv.Start()
 	ctx, cancel := context.WithCancel(context.Background())

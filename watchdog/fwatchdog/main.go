@@ -5,6 +5,7 @@ package main
 // From start to end: settings, listener, signals, drain.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -16,19 +17,27 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"faas/internal/buildinfo"
+	"faas/internal/healthcheck"
 	"faas/watchdog"
 )
 
 // Both are set by the linker (-X main.version=... -X main.revision=...).
 var version, revision = "", ""
 
+var thisBuild = buildinfo.New(version, revision)
+
 const (
+	// lastRequests is how long connections that were accepted in time may take to send
+	// their request.
+	lastRequests = 100 * time.Millisecond
+
 	shutdownAttempt = 100 * time.Millisecond
 	idleInterval    = 10 * time.Millisecond // between looks whether all invocations have ended
 )
@@ -46,8 +55,19 @@ const heapHeadroom = 8 << 20
 
 func main() {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(signals, ending()...)
 	os.Exit(run(context.Background(), os.Args[1:], os.Getenv, os.Stdout, os.Stderr, signals))
+}
+
+// ending returns the signals that drain the program. SIGQUIT is among them since
+// images made for other servers have it as their STOPSIGNAL; what Go does with it
+// otherwise, SIGABRT still does. SIGHUP stays ignored under nohup.
+func ending() []os.Signal {
+	signals := []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
 }
 
 // run is the whole program. A first signal drains it, a second one ends it.
@@ -55,7 +75,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	flags := flag.NewFlagSet("fwatchdog", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	showVersion := flags.Bool("version", false, "print the version and exit")
-	healthcheck := flags.Bool("run-healthcheck", false, "ask the fwatchdog that runs here whether it is healthy; exit with 0 or 1")
+	checkHealth := flags.Bool("run-healthcheck", false, "ask the fwatchdog that runs here whether it is healthy; exit with 0 or 1")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return exitOK
@@ -67,11 +87,16 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return exitUsage
 	}
 	if *showVersion {
-		fmt.Fprintln(stdout, versionLine())
+		fmt.Fprintln(stdout, "fwatchdog", thisBuild)
 		return exitOK
 	}
-	if *healthcheck {
-		return runHealthcheck(ctx, getenv, stderr)
+	if *checkHealth {
+		port := cmp.Or(getenv("port"), "8080")
+		if err := healthcheck.Ask(ctx, "http://127.0.0.1:"+port+"/_/health"); err != nil {
+			fmt.Fprintf(stderr, "fwatchdog: unhealthy at port %s: %v\n", port, err)
+			return exitFailed
+		}
+		return exitOK
 	}
 
 	cfg, err := watchdog.ParseConfig(getenv)
@@ -112,8 +137,9 @@ func serve(ctx context.Context, h *watchdog.Handler, cfg watchdog.Config, log *s
 		return err
 	}
 	srv := h.NewServer()
+	listener := watchdog.NewListener(ln)
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
+	go func() { served <- srv.Serve(listener) }()
 
 	// What goes on beside requests ends after the last of them.
 	runCtx, stopRun := context.WithCancel(context.WithoutCancel(ctx))
@@ -122,7 +148,7 @@ func serve(ctx context.Context, h *watchdog.Handler, cfg watchdog.Config, log *s
 	reapCtx, stopReaping := context.WithCancel(context.WithoutCancel(ctx))
 	var reaping sync.WaitGroup
 	reaping.Go(func() { h.ReapOrphans(reapCtx) })
-	log.Info("listening", "address", ln.Addr().String(), "mode", cfg.Mode, "command", cfg.Command[0], "version", versionLine())
+	log.Info("listening", "address", ln.Addr().String(), "mode", cfg.Mode, "command", strings.Join(cfg.Command[:min(1, len(cfg.Command))], ""), "version", thisBuild.Version, "revision", thisBuild.Revision)
 
 	var failure error
 	running := true
@@ -135,7 +161,7 @@ func serve(ctx context.Context, h *watchdog.Handler, cfg watchdog.Config, log *s
 		running = false
 	}
 	if failure == nil {
-		drain(h, srv, cfg.HealthcheckInterval, signals, log)
+		drain(h, srv, listener, cfg.HealthcheckInterval, signals, log)
 		<-served
 	} else {
 		srv.Close()
@@ -152,7 +178,7 @@ func serve(ctx context.Context, h *watchdog.Handler, cfg watchdog.Config, log *s
 
 // drain goes on serving for interval while unhealthy, then finishes what is in
 // flight. Another signal ends it all at once.
-func drain(h *watchdog.Handler, srv *http.Server, interval time.Duration, signals <-chan os.Signal, log *slog.Logger) {
+func drain(h *watchdog.Handler, srv *http.Server, ln *watchdog.Listener, interval time.Duration, signals <-chan os.Signal, log *slog.Logger) {
 	h.Drain()
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
@@ -164,8 +190,16 @@ func drain(h *watchdog.Handler, srv *http.Server, interval time.Duration, signal
 		defer close(finished)
 		select {
 		case <-timer.C:
+			// Shutdown closes a connection on which it finds a request that has not
+			// been read.
+			ln.Close()
+			select {
+			case <-time.After(lastRequests):
+			case <-ctx.Done():
+			}
 			shutdown(ctx, srv)
 			awaitIdle(ctx, h)
+			ln.EndLingering(ctx)
 		case <-ctx.Done():
 		}
 	}()
@@ -207,27 +241,4 @@ func awaitIdle(ctx context.Context, h *watchdog.Handler) {
 			return
 		}
 	}
-}
-
-// versionLine names the version and, as far as the build knows it, the
-// revision.
-func versionLine() string {
-	v, rev := version, revision
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if v == "" {
-			v = info.Main.Version
-		}
-		for _, s := range info.Settings {
-			if rev == "" && s.Key == "vcs.revision" {
-				rev = s.Value
-			}
-		}
-	}
-	if v == "" {
-		v = "(devel)"
-	}
-	if rev != "" {
-		return v + " " + rev
-	}
-	return v
 }
