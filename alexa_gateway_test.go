@@ -13,10 +13,23 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"faas/internal/alexa"
+	"faas/internal/alexa/alexatest"
 )
 
 // What the gateway says before the reason of a refusal.
 const alexaRefusalText = "this request does not pass the checks of the Alexa Skills Kit: "
+
+// gatewayVerifier returns a verifier that asks a for chains.
+func gatewayVerifier(t testing.TB, a *alexatest.Amazon, now func() time.Time, skills ...string) *alexa.Verifier {
+	t.Helper()
+	v, err := alexa.NewVerifier(alexa.Options{Applications: skills, Roots: a.Roots, Transport: a.Transport, Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
 
 // A skillGateway is a gateway with the function HostnameIntent behind it.
 type skillGateway struct {
@@ -29,7 +42,7 @@ type skillGateway struct {
 
 // startSkillGateway starts one that checks Alexa requests with v, nil for no
 // checks, until the test ends.
-func startSkillGateway(t *testing.T, v *alexaVerifier, args ...string) *skillGateway {
+func startSkillGateway(t *testing.T, v *alexa.Verifier, args ...string) *skillGateway {
 	t.Helper()
 	g := new(skillGateway)
 	p := newMemoryProvider()
@@ -48,23 +61,23 @@ func startSkillGateway(t *testing.T, v *alexaVerifier, args ...string) *skillGat
 }
 
 // request returns a signed request that was not sent before.
-func (g *skillGateway) request(t testing.TB) *signedBody {
+func (g *skillGateway) request(t testing.TB) *alexatest.SignedBody {
 	t.Helper()
 	g.made++
-	r := signedRequest(t)
-	r.set(t, "requestId", fmt.Sprintf("request-%d", g.made))
+	r := alexatest.SignedRequest(t)
+	r.Set(t, "requestId", fmt.Sprintf("request-%d", g.made))
 	return r
 }
 
-func (g *skillGateway) send(t *testing.T, path string, r *signedBody) (code int, answer string) {
+func (g *skillGateway) send(t *testing.T, path string, r *alexatest.SignedBody) (code int, answer string) {
 	t.Helper()
 	var header []string
-	for name, values := range r.header {
+	for name, values := range r.Header {
 		for _, v := range values {
 			header = append(header, name, v)
 		}
 	}
-	resp, answer := call(t, "POST", g.base+path, string(r.body), header...)
+	resp, answer := call(t, "POST", g.base+path, string(r.Body), header...)
 	return resp.StatusCode, answer
 }
 
@@ -76,7 +89,7 @@ func (g *skillGateway) got() []string {
 }
 
 // mustPass sends r and checks that the function got it byte for byte.
-func (g *skillGateway) mustPass(t *testing.T, path string, r *signedBody) {
+func (g *skillGateway) mustPass(t *testing.T, path string, r *alexatest.SignedBody) {
 	t.Helper()
 	before := len(g.got())
 	if code, answer := g.send(t, path, r); code != http.StatusOK || answer != "hello" {
@@ -86,23 +99,23 @@ func (g *skillGateway) mustPass(t *testing.T, path string, r *signedBody) {
 	if len(got) != 1 {
 		t.Fatalf("got %d calls of the function, want 1", len(got))
 	}
-	if got[0] != string(r.body) {
-		t.Errorf("the function got %q, want the bytes that were signed, %q", got[0], r.body)
+	if got[0] != string(r.Body) {
+		t.Errorf("the function got %q, want the bytes that were signed, %q", got[0], r.Body)
 	}
 }
 
 // On a path of its own Alexa is answered there, with the same checks, and
 // nowhere else.
 func TestAlexaRoute(t *testing.T) {
-	a := newAmazon(t)
-	g := startSkillGateway(t, a.verifier(t, func() time.Time { return testNow }), "-alexa-route", "/alexa")
+	a := alexatest.NewAmazon(t)
+	g := startSkillGateway(t, gatewayVerifier(t, a, func() time.Time { return alexatest.Now }), "-alexa-route", "/alexa")
 	g.mustPass(t, "/alexa", g.request(t))
 
 	forged := g.request(t)
-	forged.sign(otherKey())
+	forged.Sign(alexatest.OtherKey())
 	before := len(g.got())
-	if code, answer := g.send(t, "/alexa", forged); code != http.StatusBadRequest || answer != alexaRefusalText+refusedSignature+"\n" {
-		t.Errorf("forged: got %d %q, want 400 %q", code, answer, refusedSignature)
+	if code, answer := g.send(t, "/alexa", forged); code != http.StatusBadRequest || answer != alexaRefusalText+"signature_wrong"+"\n" {
+		t.Errorf("forged: got %d %q, want 400 %q", code, answer, "signature_wrong")
 	}
 	for _, path := range []string{"/", "/alexa/", "/Alexa", "/%61lexa"} {
 		if code, _ := g.send(t, path, g.request(t)); code != http.StatusBadRequest && code != http.StatusNotFound {
@@ -115,7 +128,7 @@ func TestAlexaRoute(t *testing.T) {
 			t.Errorf("%s: got %d, Allow %q, want 405 and POST", method, resp.StatusCode, resp.Header.Get("Allow"))
 		}
 	}
-	for _, body := range []string{"", "hello", "{}", `{"request":{"type":"IntentRequest"}}`, padded(alexaMaxBody + 1)} {
+	for _, body := range []string{"", "hello", "{}", `{"request":{"type":"IntentRequest"}}`, alexatest.Padded(alexa.MaxBody + 1)} {
 		resp, answer := call(t, "POST", g.base+"/alexa", body)
 		if resp.StatusCode != http.StatusBadRequest || !strings.Contains(answer, "only requests of the Alexa Skills Kit") {
 			t.Errorf("a body of %d bytes: got %d %q, want 400", len(body), resp.StatusCode, answer)
@@ -129,7 +142,7 @@ func TestAlexaRoute(t *testing.T) {
 // A function's route that -alexa-route covers is counted as a label at fault.
 func TestAlexaRouteTakesNoOthersRoute(t *testing.T) {
 	p := newMemoryProvider()
-	p.set("shadowed", func(d *definition) { d.routes = []string{"/alexa"} }, startReplica(t, echoReplica))
+	p.set("shadowed", func(d *definition) { d.claim(labelRoute, []string{"/alexa"}) }, startReplica(t, echoReplica))
 	base := startGateway(t, p, "-alexa-route", "/alexa")
 	if resp, _ := call(t, "POST", base+"/alexa", "hello"); resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("got %d, want 400", resp.StatusCode)
@@ -145,7 +158,7 @@ func TestAlexaRouteTakesNoOthersRoute(t *testing.T) {
 func TestStreamIsNotHeldBackForAlexa(t *testing.T) {
 	p := newMemoryProvider()
 	begun := make(chan string, 1)
-	p.set("stream", func(d *definition) { d.routes = []string{"POST /{$}"} }, startReplica(t, func(w http.ResponseWriter, r *http.Request) {
+	p.set("stream", func(d *definition) { d.claim(labelRoute, []string{"POST /{$}"}) }, startReplica(t, func(w http.ResponseWriter, r *http.Request) {
 		first := make([]byte, 5)
 		io.ReadFull(r.Body, first)
 		begun <- string(first)
@@ -182,7 +195,7 @@ func TestAlexaWithoutLength(t *testing.T) {
 		status int
 	}{{"/", http.StatusBadRequest}, {"/alexa", http.StatusOK}} {
 		g := startSkillGateway(t, nil, "-alexa-route", tt.route)
-		want := alexaBody(t, "intent")
+		want := alexatest.Body(t, "intent")
 		resp, err := http.Post(g.base+tt.route, "application/json", io.MultiReader(bytes.NewReader(want)))
 		if err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +15,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"faas/internal/alexa"
+	"faas/internal/alexa/alexatest"
+	"faas/internal/wire"
 )
 
 // A pipeListener accepts connections in memory.
@@ -37,7 +42,7 @@ func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0
 // bubbleGateway serves a gateway without functions in a bubble. connect makes
 // a connection to it and sends what a client would; the test ends the gateway
 // by stop.
-func bubbleGateway(t *testing.T, v *alexaVerifier) (g *gateway, connect func(text string) net.Conn, stop func()) {
+func bubbleGateway(t *testing.T, v *alexa.Verifier) (g *gateway, connect func(text string) net.Conn, stop func()) {
 	t.Helper()
 	c, err := parseConfig(nil, func(string) string { return "" }, io.Discard)
 	if err != nil {
@@ -48,7 +53,7 @@ func bubbleGateway(t *testing.T, v *alexaVerifier) (g *gateway, connect func(tex
 	g = newGateway(&c, r, new(upstream), r.metrics, log)
 	g.verifier = v
 	ln := &pipeListener{make(chan net.Conn), make(chan struct{})}
-	strict := newStrictListener(ln, r.metrics.refused)
+	strict := wire.Listen(ln, r.metrics.refused)
 	server := newServer(g, strict, log)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(strict) }()
@@ -64,6 +69,9 @@ func bubbleGateway(t *testing.T, v *alexaVerifier) (g *gateway, connect func(tex
 	return g, connect, func() {
 		server.Close()
 		<-served
+		ended, end := context.WithCancel(context.Background())
+		end()
+		strict.EndLingering(ended)
 	}
 }
 
@@ -94,7 +102,7 @@ func TestAlexaPeeksAreBounded(t *testing.T) {
 		_, connect, stop := bubbleGateway(t, nil)
 		defer stop()
 		began := time.Now()
-		whole := postAlexa(minimal)
+		whole := postAlexa(alexatest.Minimal)
 		var stalled []net.Conn
 		for range maxPeeks {
 			stalled = append(stalled, connect(whole[:len(whole)-1]))
@@ -134,19 +142,19 @@ func TestAlexaPeeksAreBounded(t *testing.T) {
 	})
 }
 
-// Requests that arrive slowly have all of chainTimeout for their chain, the
+// Requests that arrive slowly have all of (5*time.Second) for their chain, the
 // one that downloads it and the one that waits for that, and are held against
 // maxPeeks for as long.
 func TestAlexaPeekDeadlineEndsBeforeVerification(t *testing.T) {
-	a := newAmazon(t)
-	good := chainPEM(issue(a.between, signingKey(), signing()), a.between)
-	signed := []*signedBody{signedRequest(t), signedRequest(t)}
-	signed[1].set(t, "requestId", "another")
+	a := alexatest.NewAmazon(t)
+	good := alexatest.ChainPEM(alexatest.Issue(a.Between, alexatest.SigningKey(), alexatest.Signing()), a.Between)
+	signed := []*alexatest.SignedBody{alexatest.SignedRequest(t), alexatest.SignedRequest(t)}
+	signed[1].Set(t, "requestId", "another")
 	synctest.Test(t, func(t *testing.T) {
-		v, err := newAlexaVerifier(nil, a.roots, roundTripper(func(r *http.Request) (*http.Response, error) {
-			time.Sleep(chainTimeout - time.Second)
+		v, err := alexa.NewVerifier(alexa.Options{Roots: a.Roots, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			time.Sleep((5 * time.Second) - time.Second)
 			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(good)), Request: r}, nil
-		}), func() time.Time { return testNow })
+		}), Now: func() time.Time { return alexatest.Now }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,15 +162,15 @@ func TestAlexaPeekDeadlineEndsBeforeVerification(t *testing.T) {
 		defer stop()
 		var conns []net.Conn
 		for _, r := range signed {
-			head := fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n", len(r.body))
-			for name := range r.header {
-				head += name + ": " + r.header.Get(name) + "\r\n"
+			head := fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n", len(r.Body))
+			for name := range r.Header {
+				head += name + ": " + r.Header.Get(name) + "\r\n"
 			}
 			conns = append(conns, connect(head+"\r\n{"))
 		}
 		time.Sleep(peekTimeout - time.Second)
 		for i, r := range signed {
-			conns[i].Write(r.body[1:])
+			conns[i].Write(r.Body[1:])
 		}
 		synctest.Wait()
 		if n := len(g.peeks); n != len(signed) {

@@ -1,7 +1,7 @@
 package main
 
 // How an invocation ends: the function's answer, or the one that the gateway
-// gives in its place.
+// gives in its place; and requests that can be sent to no function.
 
 import (
 	"context"
@@ -12,6 +12,10 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"faas/internal/field"
+	"faas/internal/transport"
+	"faas/internal/wire"
 )
 
 // statusClientGone is counted and never sent: the caller went away.
@@ -22,23 +26,37 @@ func brokenOff(ctx context.Context) int {
 	switch {
 	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return http.StatusGatewayTimeout
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, invocationOf(ctx).body.failure() != nil:
 		return statusClientGone
 	}
 	return http.StatusBadGateway
 }
 
-// answered is called with the function's own answer.
-func (g *gateway) answered(resp *http.Response) error {
+// modifyResponse is called with the function's own answer.
+func (g *gateway) modifyResponse(resp *http.Response) error {
 	inv := invocationOf(resp.Request.Context())
 	inv.code = resp.StatusCode
 	values := &[3]string{inv.callID, inv.started, seconds(time.Since(inv.start))}
 	resp.Header["X-Call-Id"] = values[0:1:1]
 	resp.Header["X-Start-Time"] = values[1:2:2]
 	resp.Header["X-Duration-Seconds"] = values[2:3:3]
+	if conn, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		inv.upgrade()
+		inv.conn = &upgradedConn{conn, &inv.guard}
+		resp.Body = inv.conn
+	}
+	if resp.Header["Content-Type"] == nil {
+		inv.w.Header()["Content-Type"] = nil // or net/http would guess one
+	}
 	// What is left of a body must never be read as the next request.
-	if inv.body != nil && !inv.body.ended.Load() && resp.Request.ProtoMajor == 1 {
-		resp.Header["Connection"] = []string{"close"}
+	if inv.unread(resp.Request) {
+		if resp.Request.ProtoMajor == 1 {
+			resp.Header["Connection"] = []string{"close"}
+		}
+		// A caller that still sends may wait for what was answered so far.
+		// ReverseProxy flushes at once where it does not know the length; the
+		// header keeps it.
+		resp.ContentLength = -1
 	}
 	return nil
 }
@@ -51,21 +69,28 @@ func (g *gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	var text string
 	inv.code, text = outcome(r.Context(), inv.f, err)
 	inv.err = err
+	if errors.Is(err, transport.ErrRequestBody) && !errors.Is(err, wire.ErrRefused) { // that has been counted
+		g.metrics.refused(malformedShortEnd)
+	}
+	if errors.Is(err, errStalledBody) {
+		g.metrics.refused(stalledBody)
+	}
 	if inv.code == statusClientGone {
 		panic(http.ErrAbortHandler) // returning would answer with an empty 200
 	}
 	h := w.Header()
-	if inv.unread(r) && r.ProtoMajor == 1 {
-		h.Set("Connection", "close")
-	}
+	inv.settle(w, r)
 	h.Set("X-Call-Id", inv.callID)
 	h.Set("X-Start-Time", strconv.FormatInt(inv.start.UnixNano(), 10))
 	h.Set("X-Duration-Seconds", seconds(time.Since(inv.start)))
 	if inv.code == http.StatusServiceUnavailable || inv.code == http.StatusTooManyRequests {
 		h.Set("Retry-After", "1")
 	}
-	refuse(w, inv.code, text)
-	if inv.code >= 500 {
+	if inv.code >= http.StatusInternalServerError || inv.code == http.StatusTooManyRequests {
+		h.Set("X-OpenFaaS-Internal", "gateway") // OpenFaaS's queue-workers try again what no function answered
+	}
+	writeLine(w, inv.code, text)
+	if t, _ := errors.AsType[*trouble](err); inv.code >= 500 && !t.isFailing() { // that, the registry logs once
 		g.log.Warn("invocation failed", "function", inv.f.name, "call_id", inv.callID, "status", inv.code, "error", err)
 	}
 }
@@ -80,48 +105,25 @@ func outcome(ctx context.Context, f *function, err error) (code int, text string
 	case errors.Is(err, errTooMany):
 		return http.StatusTooManyRequests, fmt.Sprintf("function %q: %s", f.name, err)
 	case errors.Is(err, errNoReplica):
-		return http.StatusServiceUnavailable, fmt.Sprintf("function %q: no replica became ready in time", f.name)
+		text = fmt.Sprintf("function %q: no replica became ready in time", f.name)
+		if t, ok := errors.AsType[*trouble](err); ok {
+			text += ": " + t.reason
+		}
+		return http.StatusServiceUnavailable, text
 	case errors.Is(err, errUnreachable): // before the limit: a dial that timed out is a DeadlineExceeded too
 		return http.StatusBadGateway, fmt.Sprintf("function %q: no replica accepts connections", f.name)
-	case errors.Is(err, errInvalidRequest):
-		return http.StatusBadRequest, "the request is malformed: its method, host or a trailer's name cannot be sent on"
-	case errors.Is(err, context.DeadlineExceeded) && stageOf(err) != stageDial:
+	case errors.Is(err, transport.ErrInvalidRequest):
+		return http.StatusBadRequest, "the request is malformed"
+	case errors.Is(err, transport.ErrRequestBody):
+		return http.StatusBadRequest, "the request's body is malformed or incomplete"
+	case errors.Is(err, errStalledBody): // RFC 9110, section 15.5.9
+		return http.StatusRequestTimeout, fmt.Sprintf("function %q was not called: the request's body did not arrive within %s", f.name, def.timeout)
+	case errors.Is(err, context.DeadlineExceeded):
 		return http.StatusGatewayTimeout, fmt.Sprintf("function %q did not answer within %s", f.name, def.timeout)
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return statusClientGone, ""
-	case errors.Is(err, errRequestBody), errors.Is(err, errRefused):
-		return http.StatusBadRequest, "the request's body is malformed or incomplete"
 	}
 	return http.StatusBadGateway, fmt.Sprintf("function %q: the connection to its replica broke", f.name)
-}
-
-// refuse answers with one line of text.
-func refuse(w http.ResponseWriter, code int, text string) {
-	h := w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(code)
-	io.WriteString(w, text+"\n")
-}
-
-// refuseUnknown answers for a name that is no function's. It repeats the name
-// only as far as it could be one.
-func refuseUnknown(w http.ResponseWriter, name string) {
-	if !validName(name) {
-		refuse(w, http.StatusNotFound, "no function can have this name: a letter or digit, then letters, digits and ._-, 63 at most")
-		return
-	}
-	refuse(w, http.StatusNotFound, fmt.Sprintf("function %q not found", name))
-}
-
-func (g *gateway) refuseAlexa(w http.ResponseWriter, r *http.Request, err error) {
-	reason := "internal"
-	if refusal, ok := errors.AsType[*alexaRefusal](err); ok {
-		reason = refusal.reason
-	}
-	g.metrics.alexaRefusals.WithLabelValues(reason).Inc()
-	g.log.Warn("alexa request refused", "reason", reason, "remote", r.RemoteAddr, "error", err)
-	refuse(w, http.StatusBadRequest, "this request does not pass the checks of the Alexa Skills Kit: "+reason)
 }
 
 func (g *gateway) logAccess(r *http.Request, inv *invocation, now time.Time) {
@@ -137,4 +139,39 @@ func (g *gateway) logAccess(r *http.Request, inv *invocation, now time.Time) {
 		attrs = append(attrs, slog.String("error", inv.err.Error()))
 	}
 	g.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+}
+
+const (
+	malformedMethod   = "invalid method"
+	malformedHost     = "invalid host"
+	malformedQuery    = "space or control character in the query"
+	malformedUpgrade  = "invalid Upgrade"
+	malformedShortEnd = "incomplete body"
+	stalledBody       = "stalled body"
+	malformedTrailer  = "forbidden trailer" // as internal/wire says it
+)
+
+// unsendable returns why r can be sent to no function, or "".
+func unsendable(r *http.Request) string {
+	switch {
+	case !field.IsToken(r.Method):
+		return malformedMethod
+	case r.Host != "" && !field.IsHost(r.Host):
+		return malformedHost
+	case r.URL.RawQuery != "" && !field.IsTarget(r.URL.RawQuery):
+		return malformedQuery
+	}
+	for _, protocol := range r.Header["Upgrade"] {
+		for i := range len(protocol) {
+			if protocol[i] >= 0x7f { // net/http refuses what is below a space
+				return malformedUpgrade
+			}
+		}
+	}
+	for name := range r.Trailer {
+		if !field.IsToken(name) || field.IsDerived(name) {
+			return malformedTrailer
+		}
+	}
+	return ""
 }

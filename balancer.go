@@ -1,6 +1,7 @@
 package main
 
-// Which replica: least in flight, and not one that could not be reached.
+// The choice of a replica: the least in flight, avoiding those that cannot be
+// reached or fail more than their siblings.
 
 import (
 	"math/rand/v2"
@@ -11,26 +12,28 @@ import (
 )
 
 const (
-	ejectFirst = time.Second      // how long a replica that cannot be reached is left alone at first
-	ejectMost  = 30 * time.Second // and at most, doubled each time
+	ejectFirst = time.Second      // first ejection of a replica that cannot be reached
+	ejectMost  = 30 * time.Second // longest one; it doubles each time
 
-	silenceLeast = 100 * time.Millisecond // without an answer, before a replica with requests inside is doubted
+	silenceLeast = 100 * time.Millisecond // without a response before a replica with requests in flight is doubted
 )
 
-// A replica is one address of a function. It lives as long as the address is
-// known; a request that is inside it when it goes ends in its own time.
+// A replica is one address of a function. It exists while the address is known;
+// requests in flight on it may finish after that.
 type replica struct {
 	addr     string // host:port
 	inflight atomic.Int64
 	ejected  atomic.Bool
 	failures atomic.Int32 // times in a row that it was ejected, or 1 if it was spared
 
-	// A machine that was cut off says nothing, and what goes there meanwhile
-	// is lost. So a replica that keeps silent for longer than it should is
-	// doubted: others are preferred until it answers or accepts a connection.
+	// A machine that was cut off is silent, and requests sent there are lost. So a
+	// replica that is silent for too long is doubted: others are preferred until it
+	// answers or accepts a connection.
 	heard   atomic.Int64 // Unix nanoseconds: when it last did, or got a request while it had none
 	took    atomic.Int64 // by its last answer
 	doubted atomic.Bool
+
+	outcomes
 
 	retryAt time.Time // when an ejected one is tried again; under balancer.mu
 }
@@ -48,15 +51,16 @@ func (b *balancer) replicas() []*replica {
 	return nil
 }
 
-// pick takes the replica with the least in flight that is not in tried, a
-// doubted one only when no other is left, an ejected one after those, and
-// counts one more in flight on it. Ties are broken at random. It returns nil
-// when none is left.
-func (b *balancer) pick(tried []*replica) *replica {
+// pick returns the replica with the least in flight that is not in tried, and
+// counts one more in flight on it. It picks an ejected outlier only if no other is
+// left, then a doubted replica, then one that cannot be reached. Ties are broken at
+// random. It returns nil if none is left.
+func (b *balancer) pick(tried []*replica, now time.Time) *replica {
 	var best *replica
 	var least int64
 	ties := 1
-	for _, r := range b.replicas() {
+	replicas := b.replicas()
+	for _, r := range replicas {
 		if slices.Contains(tried, r) {
 			continue
 		}
@@ -66,6 +70,8 @@ func (b *balancer) pick(tried []*replica) *replica {
 			load |= 1 << 62
 		case r.doubted.Load():
 			load |= 1 << 61
+		case r.until.Load() != 0 && r.passedOver(len(replicas), now):
+			load |= 1 << 60
 		}
 		switch {
 		case best == nil || load < least:
@@ -78,6 +84,7 @@ func (b *balancer) pick(tried []*replica) *replica {
 	}
 	if best != nil {
 		best.inflight.Add(1)
+		best.picked(now)
 	}
 	return best
 }
@@ -93,8 +100,8 @@ func (b *balancer) ready() int {
 	return n
 }
 
-// update makes addrs the replicas and returns the addresses that left. What is
-// known of those that stay is kept.
+// update sets the replicas to addrs and returns the addresses that left. Replicas
+// that stay keep their state.
 func (b *balancer) update(addrs []string) (left []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -116,9 +123,9 @@ func (b *balancer) update(addrs []string) (left []string) {
 	return left
 }
 
-// failed notes that a replica could not be reached and leaves it alone for a
-// while, longer each time, unless it is the last one that is not. All who were
-// dialling when it was ejected count once: they met the same failure.
+// failed notes that a replica could not be reached and ejects it, for longer each
+// time, unless all others are ejected. All callers that were dialling when it was
+// ejected count once: they met the same failure.
 func (b *balancer) failed(r *replica, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -135,15 +142,16 @@ func (b *balancer) failed(r *replica, now time.Time) {
 }
 
 // answered notes that a replica answered a request that it had got at sent.
-func (b *balancer) answered(r *replica, sent time.Time) {
+func (b *balancer) answered(r *replica, status int, sent time.Time) {
 	now := time.Now()
 	r.took.Store(int64(now.Sub(sent)))
+	b.outcome(r, isFailure(status), sent, now)
 	b.reached(r, now)
 }
 
-// doubt reports whether r, which has just been picked, has kept silent for too
-// long: twice what its last answer took, with older requests inside. It does
-// so once until the replica is reached.
+// doubt reports whether r, which has just been picked, has been silent for too
+// long: twice the time of its last response, with older requests in flight. It
+// reports that once until the replica is reached.
 func (r *replica) doubt(now time.Time) bool {
 	if r.inflight.Load() == 1 {
 		r.heard.Store(now.UnixNano()) // there was nothing to answer
@@ -153,7 +161,7 @@ func (r *replica) doubt(now time.Time) bool {
 	return silence > max(int64(silenceLeast), 2*r.took.Load()) && r.doubted.CompareAndSwap(false, true)
 }
 
-// reached notes that a replica accepts connections, which ends a doubt and an
+// reached notes that a replica accepts connections, which ends its doubt and
 // ejection.
 func (b *balancer) reached(r *replica, now time.Time) {
 	r.heard.Store(now.UnixNano())
@@ -180,16 +188,16 @@ func (b *balancer) allFailed() bool {
 	return true
 }
 
-// due returns the doubted replicas, and the ejected ones whose time has come to
+// toProbe returns the doubted replicas, and the ejected ones whose time has come to
 // be tried again.
-func (b *balancer) due(now time.Time) []*replica {
+func (b *balancer) toProbe(now time.Time) []*replica {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var due []*replica
+	var list []*replica
 	for _, r := range b.replicas() {
 		if ejected := r.ejected.Load(); ejected && !now.Before(r.retryAt) || !ejected && r.doubted.Load() {
-			due = append(due, r)
+			list = append(list, r)
 		}
 	}
-	return due
+	return list
 }

@@ -16,7 +16,7 @@ func balancerOf(addrs ...string) *balancer {
 func TestPickTakesTheLeastBusyAndBreaksTiesAtRandom(t *testing.T) {
 	b := balancerOf("a", "b", "c")
 	for range 30 {
-		b.pick(nil)
+		b.pick(nil, time.Now())
 	}
 	for _, r := range b.replicas() {
 		if n := r.inflight.Load(); n != 10 {
@@ -26,7 +26,7 @@ func TestPickTakesTheLeastBusyAndBreaksTiesAtRandom(t *testing.T) {
 	b = balancerOf("a", "b", "c")
 	count := map[string]int{}
 	for range 3000 {
-		r := b.pick(nil)
+		r := b.pick(nil, time.Now())
 		count[r.addr]++
 		r.inflight.Add(-1)
 	}
@@ -43,17 +43,17 @@ func TestPickPassesOverTriedAndEjected(t *testing.T) {
 	set := b.replicas()
 	b.failed(set[0], now)
 	for range 10 {
-		if r := b.pick(set[1:2]); r.addr != "c" {
+		if r := b.pick(set[1:2], time.Now()); r.addr != "c" {
 			t.Fatalf("got %s, want c: a is ejected, b was tried", r.addr)
 		}
 	}
-	if r := b.pick(set[1:]); r.addr != "a" {
+	if r := b.pick(set[1:], time.Now()); r.addr != "a" {
 		t.Errorf("got %s, want a: an ejected one is better than none", r.addr)
 	}
-	if r := b.pick(set); r != nil {
+	if r := b.pick(set, time.Now()); r != nil {
 		t.Errorf("got %s, want none: all were tried", r.addr)
 	}
-	if r := new(balancer).pick(nil); r != nil {
+	if r := new(balancer).pick(nil, time.Now()); r != nil {
 		t.Errorf("got %s, want none of none", r.addr)
 	}
 }
@@ -67,11 +67,11 @@ func TestEjectionGrowsAndSparesTheLast(t *testing.T) {
 			b.failed(r, now)
 		}
 		want *= time.Second
-		if got := b.due(now.Add(want - 1)); len(got) != 0 {
+		if got := b.toProbe(now.Add(want - 1)); len(got) != 0 {
 			t.Fatalf("due before %s", want)
 		}
 		now = now.Add(want)
-		if got := b.due(now); len(got) != 1 || got[0] != r {
+		if got := b.toProbe(now); len(got) != 1 || got[0] != r {
 			t.Fatalf("not due after %s", want)
 		}
 	}
@@ -90,13 +90,13 @@ func TestEjectionGrowsAndSparesTheLast(t *testing.T) {
 		t.Errorf("after it was reached: got %d ready, want 2", b.ready())
 	}
 	b.failed(r, now)
-	if got := b.due(now.Add(ejectFirst)); len(got) != 1 {
+	if got := b.toProbe(now.Add(ejectFirst)); len(got) != 1 {
 		t.Error("an ejection after a success does not begin at the shortest")
 	}
 	b.reached(r, now)
 	b.failed(last, now)
-	if got := b.due(now.Add(2 * ejectFirst)); len(got) != 1 || got[0] != last {
-		t.Error("one that was spared as the last is left alone for long when it is not the last any more")
+	if got := b.toProbe(now.Add(2 * ejectFirst)); len(got) != 1 || got[0] != last {
+		t.Error("one that was spared as the last is ejected for long when it is not the last any more")
 	}
 }
 
@@ -117,35 +117,35 @@ func TestASilentReplicaIsDoubted(t *testing.T) {
 		{"doubted already", time.Hour, false},
 	} {
 		now = now.Add(c.after)
-		b.pick(other)
+		b.pick(other, time.Now())
 		if got := a.doubt(now); got != c.want {
 			t.Errorf("%s: got doubt %v, want %v", c.name, got, c.want)
 		}
 	}
-	if got := b.due(now); len(got) != 1 || got[0] != a {
+	if got := b.toProbe(now); len(got) != 1 || got[0] != a {
 		t.Errorf("got %d replicas to probe, want the doubted one", len(got))
 	}
 	for range 20 {
-		if r := b.pick(nil); r == a {
+		if r := b.pick(nil, time.Now()); r == a {
 			t.Fatal("got the doubted replica, want the other one, however busy it is")
 		}
 	}
-	if r := b.pick(other); r != a {
+	if r := b.pick(other, time.Now()); r != a {
 		t.Error("got no replica, want the doubted one rather than none")
 	}
 	b.reached(a, now)
-	if got := b.due(now); len(got) != 0 || a.doubted.Load() {
+	if got := b.toProbe(now); len(got) != 0 || a.doubted.Load() {
 		t.Error("got a doubt after it was reached, want none")
 	}
-	b.answered(a, time.Now().Add(-time.Hour))
-	if b.pick(other); a.doubt(time.Now().Add(time.Hour)) {
+	b.answered(a, 200, time.Now().Add(-time.Hour))
+	if b.pick(other, time.Now()); a.doubt(time.Now().Add(time.Hour)) {
 		t.Error("got a doubt within the time that its answers take, want none")
 	}
 }
 
 func TestUpdateKeepsWhatIsKnown(t *testing.T) {
 	b := balancerOf("a", "b", "c")
-	a := b.pick(b.replicas()[1:])
+	a := b.pick(b.replicas()[1:], time.Now())
 	b.failed(b.replicas()[1], time.Now())
 	left := b.update([]string{"d", "b", "a"})
 	if !slices.Equal(left, []string{"c"}) {
@@ -169,9 +169,10 @@ func BenchmarkPick(b *testing.B) {
 				addrs[i] = fmt.Sprint("10.0.0.", i, ":8080")
 			}
 			bal := balancerOf(addrs...)
+			now := time.Now()
 			b.ReportAllocs()
 			for b.Loop() {
-				bal.pick(nil).inflight.Add(-1)
+				bal.pick(nil, now).inflight.Add(-1)
 			}
 		})
 	}

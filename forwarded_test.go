@@ -77,6 +77,7 @@ func TestForwarderSet(t *testing.T) {
 	for _, tt := range []struct {
 		name, peer, host string
 		secure           bool
+		prefix           string
 		in, want         http.Header
 	}{
 		{
@@ -156,6 +157,36 @@ func TestForwarderSet(t *testing.T) {
 			want: http.Header{"X-Forwarded-For": {"192.0.2.7, fe80::1"}, "X-Forwarded-Host": {"a"}, "X-Forwarded-Proto": {"http"}},
 		},
 		{
+			name: "a prefix that was cut off", peer: "192.0.2.7:1", host: "a", prefix: "/function/f",
+			in:   http.Header{"X-Forwarded-Prefix": {"/forged"}},
+			want: http.Header{"X-Forwarded-For": {"192.0.2.7"}, "X-Forwarded-Host": {"a"}, "X-Forwarded-Proto": {"http"}, "X-Forwarded-Prefix": {"/function/f"}},
+		},
+		{
+			name: "a trusted peer's prefix before ours", peer: "10.9.9.9:1", host: "a", prefix: "/function/f",
+			in:   http.Header{"X-Forwarded-Prefix": {"/outer/"}},
+			want: http.Header{"X-Forwarded-For": {"10.9.9.9"}, "X-Forwarded-Host": {"a"}, "X-Forwarded-Proto": {"http"}, "X-Forwarded-Prefix": {"/outer/function/f"}},
+		},
+		{
+			name: "a trusted peer's prefixes, in lines and lists", peer: "10.9.9.9:1", host: "a", prefix: "/function/f",
+			in:   http.Header{"X-Forwarded-Prefix": {"/a, /b/c/", "", "/d%20"}},
+			want: http.Header{"X-Forwarded-For": {"10.9.9.9"}, "X-Forwarded-Host": {"a"}, "X-Forwarded-Proto": {"http"}, "X-Forwarded-Prefix": {"/a/b/c/d%20/function/f"}},
+		},
+		{
+			name: "a trusted peer's prefix and none of ours", peer: "10.9.9.9:1", host: "a",
+			in:   http.Header{"X-Forwarded-Prefix": {"/outer"}},
+			want: http.Header{"X-Forwarded-For": {"10.9.9.9"}, "X-Forwarded-Host": {"a"}, "X-Forwarded-Proto": {"http"}, "X-Forwarded-Prefix": {"/outer"}},
+		},
+		{
+			name: "a prefix that leads to another host", peer: "10.9.9.9:1", host: "a", prefix: "/function/f",
+			in:   http.Header{"X-Forwarded-Prefix": {"//evil.example"}},
+			want: http.Header{"X-Forwarded-For": {"10.9.9.9"}, "X-Forwarded-Host": {"a"}, "X-Forwarded-Proto": {"http"}, "X-Forwarded-Prefix": {"/function/f"}},
+		},
+		{
+			name: "a prefix that is no path", peer: "10.9.9.9:1", host: "a", prefix: "/function/f",
+			in:   http.Header{"X-Forwarded-Prefix": {"/good", `/"><script>`, "https://evil.example"}},
+			want: http.Header{"X-Forwarded-For": {"10.9.9.9"}, "X-Forwarded-Host": {"a"}, "X-Forwarded-Proto": {"http"}, "X-Forwarded-Prefix": {"/function/f"}},
+		},
+		{
 			name: "no port", peer: "10.9.9.9", host: "a",
 			in:   http.Header{"X-Forwarded-For": {"192.0.2.7"}, "Forwarded": {"for=192.0.2.7"}},
 			want: http.Header{"X-Forwarded-Host": {"a"}, "X-Forwarded-Proto": {"http"}},
@@ -178,7 +209,7 @@ func TestForwarderSet(t *testing.T) {
 			}
 			out := http.Header{}
 			maps.Copy(out, tt.in)
-			f.set(out, in)
+			f.set(out, in, tt.prefix)
 			if got, want := fmt.Sprint(out), fmt.Sprint(tt.want); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
@@ -209,7 +240,7 @@ func TestForwarderInReverseProxy(t *testing.T) {
 			f := trustingForwarder(t, tt.trusted)
 			proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(pr *httputil.ProxyRequest) {
 				pr.SetURL(target)
-				f.set(pr.Out.Header, pr.In)
+				f.set(pr.Out.Header, pr.In, "")
 			}})
 			defer proxy.Close()
 
@@ -239,12 +270,48 @@ func TestForwarderInReverseProxy(t *testing.T) {
 	}
 }
 
+// A function learns what was cut off its path, and only from whom it may.
+func TestForwardedPrefix(t *testing.T) {
+	p := newMemoryProvider()
+	p.set("f", func(d *definition) {
+		d.claim(labelRoute, []string{"/by/{id}"})
+		d.claim(labelIntent, []string{"AnIntent"})
+	}, startReplica(t, echoReplica))
+	for _, tt := range []struct{ trusted, path, function, body, want string }{
+		{"", "/function/f", "", "", "/function/f"},
+		{"", "/function/f/", "", "", "/function/f"},
+		{"", "/function/f/a%2Fb/../c?q", "", "", "/function/f"},
+		{"", "/", "f", "", ""},
+		{"", "/by/1", "", "", ""},
+		{"", "/", "", skillRequest("IntentRequest", "AnIntent", "skill-1"), ""},
+		{"127.0.0.0/8", "/function/f/x", "", "", "/outer/function/f"},
+		{"127.0.0.0/8", "/", "f", "", "/outer"},
+		{"127.0.0.0/8", "/by/1", "", "", "/outer"},
+	} {
+		t.Run(fmt.Sprintf("trusted=%s %s %s", tt.trusted, tt.path, tt.function), func(t *testing.T) {
+			header := []string{"X-Forwarded-Prefix", "/outer", "X_Forwarded_Prefix", "/forged"}
+			if tt.function != "" {
+				header = append(header, "X-Function", tt.function)
+			}
+			method := "GET"
+			if tt.body != "" {
+				method = "POST"
+			}
+			base := startGateway(t, p, "-trusted-proxies", tt.trusted)
+			resp, _ := call(t, method, base+tt.path, tt.body, header...)
+			if got := resp.Header.Values("Seen-X-Forwarded-Prefix"); resp.StatusCode != 200 || strings.Join(got, "|") != tt.want {
+				t.Errorf("got %d and X-Forwarded-Prefix %q, want 200 and %q", resp.StatusCode, got, tt.want)
+			}
+		})
+	}
+}
+
 func TestForwarderAllocations(t *testing.T) {
 	f := trustingForwarder(t, "10.0.0.0/8")
 	in := &http.Request{RemoteAddr: "192.0.2.7:1234", Host: "a", Header: http.Header{}}
 	out := http.Header{"Accept": {"*/*"}, "User-Agent": {"x"}}
 	// The address, and an array for the values.
-	if n := testing.AllocsPerRun(100, func() { f.set(out, in) }); n > 2 {
+	if n := testing.AllocsPerRun(100, func() { f.set(out, in, "") }); n > 2 {
 		t.Errorf("got %v allocations, want at most 2", n)
 	}
 }
@@ -258,6 +325,6 @@ func BenchmarkForwarderSet(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		f.set(out, in)
+		f.set(out, in, "")
 	}
 }

@@ -18,19 +18,25 @@ const maxCallIDLen = 128
 // An invocation is one request on its way through a function.
 type invocation struct {
 	guard
-	f       *function
-	kind    string
-	path    string // that the function sees; "" is the request's own
-	rawPath string
-	route   routeMatch
-	callID  string
-	start   time.Time
-	started string   // start as the function is told it
-	replica *replica // that it is in
-	tried   [4]*replica
-	code    int // answered, or about to be
-	err     error
-	body    *replayBody // the request's, once it is sent on; nil for none
+	f        *function
+	kind     string
+	path     string // that the function sees; "" is the request's own
+	rawPath  string
+	prefix   string // that was cut off the request's path; "" for none
+	route    routeMatch
+	callID   string
+	start    time.Time
+	started  string   // start as the function is told it
+	replica  *replica // that it is in
+	tried    [4]*replica
+	code     int // answered, or about to be
+	err      error
+	body     *replayBody   // the request's, once it is sent on; nil for none
+	bodyHere bool          // all of the request's body was read ahead
+	expects  bool          // the caller sends its body when it is told to go on
+	conn     *upgradedConn // to the function after a 101; nil without one
+	trailer  http.Header   // the request's, filled in at the end of its body
+	answer   answerBody
 }
 
 // An invocationContext is the root of an invocation's contexts: it has the
@@ -43,11 +49,8 @@ func (c invocationContext) Done() <-chan struct{}       { return nil }
 func (c invocationContext) Err() error                  { return nil }
 
 func (c invocationContext) Value(key any) any {
-	switch key {
-	case invocationKey{}:
+	if key == (invocationKey{}) {
 		return c.invocation
-	case endNotifierKey{}:
-		return &c.guard
 	}
 	return c.request.Value(key)
 }
@@ -66,9 +69,18 @@ func (inv *invocation) release() {
 	}
 }
 
-// unread reports whether a part of the request's body has not been read.
+// unread reports whether a part of the request's body is still to be read off
+// the caller's connection. r is the request, or the one that ReverseProxy made
+// of it: its Body is nil where there is none.
 func (inv *invocation) unread(r *http.Request) bool {
-	return r.Body != http.NoBody && (inv.body == nil || !inv.body.ended.Load())
+	return r.Body != nil && r.Body != http.NoBody && !inv.bodyHere && (inv.body == nil || !inv.body.ended.Load())
+}
+
+// bodyRead is called at the end of the request's body, before its trailers are
+// sent on: all of them are there now, also those that were not announced.
+func (inv *invocation) bodyRead() {
+	dropOwnTrailers(inv.trailer)
+	inv.guard.bodyRead()
 }
 
 // rewrite makes the request that the function gets.
@@ -83,11 +95,13 @@ func (g *gateway) rewrite(pr *httputil.ProxyRequest) {
 	// the function gets what the caller sent.
 	out.URL.RawQuery = pr.In.URL.RawQuery
 	out.Trailer = pr.In.Trailer // filled in when the body has been read; a clone stays empty
+	dropOwnTrailers(out.Trailer)
+	inv.trailer = out.Trailer
 	h := out.Header
 	delete(h, "Expect") // the caller was told to go on when its body was read
-	dropRouteHeaders(h)
+	dropOwnHeaders(h)
 	inv.route.setHeaders(h)
-	g.forward.set(h, pr.In)
+	g.forward.set(h, pr.In, inv.prefix)
 	inv.started = strconv.FormatInt(inv.start.UnixNano(), 10)
 	values := &[3]string{inv.callID, inv.started, inv.timeLeft()}
 	h["X-Call-Id"] = values[0:1:1]

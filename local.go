@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -20,8 +19,8 @@ import (
 const (
 	maxLocalReplicas = 100 // bounds what autoscaling starts on one machine
 
-	// localLinger is how long a replica that is scaled away still serves, so
-	// that whoever calls it has time to learn that it goes.
+	// localLinger is how long a replica still serves after it was scaled down, so
+	// that its callers have time to learn that it is gone.
 	localLinger = refreshInterval
 )
 
@@ -30,19 +29,26 @@ type localProvider struct {
 	drain   time.Duration // for replicas that are scaled away
 	order   []string
 	changes chan struct{}
+	started time.Time
 
 	mu        sync.Mutex
-	functions map[string]*localService
+	functions map[string]*localService // by service
 	closed    bool
 	closing   chan struct{} // closed with it
 	replicas  sync.WaitGroup
+
+	handlers sync.Map // *watchdog.Handler of every replica that has not ended
 }
 
 // A localService is a function of the local provider.
 type localService struct {
 	def      definition
+	labels   map[string]string
+	command  string
+	ring     *logRing
 	config   watchdog.Config
 	fixed    []string // addresses of replicas that run already
+	most     int      // replicas
 	replicas []*localReplica
 }
 
@@ -52,92 +58,47 @@ type localReplica struct {
 	stop func()
 }
 
-// newLocal checks the functions and starts nothing: scale does. The settings
-// of the watchdog come from getenv. The error joins what is wrong with each
-// function.
-func newLocal(functions []localFunction, routes []localRoute, defaults definition, getenv func(string) string, log *slog.Logger) (*localProvider, error) {
+// newLocal makes a provider of functions that parseConfig has checked; of several
+// that claim a route, the first keeps it. Call start to run it.
+func newLocal(functions []localFunction, defaults definition, log *slog.Logger) *localProvider {
 	p := &localProvider{
 		log:       log,
 		drain:     defaults.timeout,
 		changes:   make(chan struct{}, 1),
+		started:   time.Now().Truncate(time.Second),
 		functions: map[string]*localService{},
 		closing:   make(chan struct{}),
 	}
-	var errs []error
 	for i, f := range functions {
-		if p.functions[f.name] == nil {
-			p.functions[f.name] = &localService{}
-			p.order = append(p.order, f.name)
+		s := &localService{labels: f.labelValues(), command: f.command, ring: newLogRing(), config: f.watchdog, fixed: f.addresses, most: maxLocalReplicas}
+		d := defaults
+		d.name, d.service, d.created = f.name, f.name, time.Unix(0, int64(i))
+		if len(f.routes) > 0 {
+			d.claim(labelRoute, f.routes)
 		}
-		later := func(other localFunction) bool { return other.name == f.name }
-		if slices.ContainsFunc(functions[i+1:], later) {
-			continue // replaced, so that its command need not exist
-		}
-		s := &localService{def: defaults, fixed: f.addresses}
-		s.def.name, s.def.service = f.name, f.name
-		s.def.scale.max = min(s.def.scale.max, maxLocalReplicas)
-		if s.fixed != nil {
-			s.def.scale.fixed = true
+		s.def, _ = parseLabels(s.labels, d) // parseConfig has reported the problems
+		switch {
+		case s.fixed != nil:
+			s.def.scale.Fixed = true
 			s.def.replicas = len(s.fixed)
-		} else {
-			c, err := watchdog.ParseConfig(func(name string) string {
-				switch v := getenv(name); {
-				case name == "fprocess":
-					return f.command
-				case name == "suppress_lock":
-					return "true"
-				case name == "exec_timeout" && v == "":
-					return defaults.timeout.String()
-				case name == "port":
-					return ""
-				default:
-					return v
-				}
-			})
-			if err != nil {
-				errs = append(errs, fmt.Errorf("function %s: %w", f.name, err))
-				continue
-			}
-			c.Env = environment(getenv)
-			s.config = c
+		case f.watchdog.Mode == watchdog.ModeHTTP:
+			s.most = 1 // a second one could not use the port
+			s.def.scale.Min, s.def.scale.Max = min(s.def.scale.Min, 1), 1
 		}
 		p.functions[f.name] = s
+		p.order = append(p.order, f.name)
 	}
-	for _, r := range routes {
-		s := p.functions[r.name]
-		if s == nil {
-			errs = append(errs, fmt.Errorf("-route: there is no function %q for %q", r.name, r.pattern))
-			continue
-		}
-		s.def.routes = append(s.def.routes, r.pattern)
-	}
-	// As on Swarm, the older keeps a route: here, who is named first.
-	for i, name := range p.order {
-		p.functions[name].def.created = time.Unix(0, int64(i))
-	}
-	return p, errors.Join(errs...)
+	return p
 }
 
-// environment is what local functions get of the gateway's own: a function may
-// show all of it, as the sample env does.
-func environment(getenv func(string) string) []string {
-	env := []string{}
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "LANG", "TZ", "USER"} {
-		if v := getenv(name); v != "" {
-			env = append(env, name+"="+v)
-		}
-	}
-	return env
-}
-
-// start brings every function to its least number of replicas.
+// start starts the minimum number of replicas of every function.
 func (p *localProvider) start(ctx context.Context) error {
 	for _, name := range p.order {
 		s := p.functions[name]
 		if s.fixed != nil {
 			continue
 		}
-		if err := p.scale(ctx, s.def, func(int) int { return max(s.def.scale.min, 1) }); err != nil {
+		if err := p.scale(ctx, s.def, func(int) int { return max(s.def.scale.Min, 1) }); err != nil {
 			return err
 		}
 	}
@@ -159,6 +120,15 @@ func (p *localProvider) close() {
 	}
 	p.mu.Unlock()
 	p.replicas.Wait()
+}
+
+// kill kills every process at once, whatever it is doing. It takes no lock that a
+// hanging gateway may hold.
+func (p *localProvider) kill() {
+	p.handlers.Range(func(handler, _ any) bool {
+		handler.(*watchdog.Handler).Kill()
+		return true
+	})
 }
 
 func (p *localProvider) list(context.Context) ([]definition, error) {
@@ -186,7 +156,7 @@ func (p *localProvider) watch(ctx context.Context, changed func()) error {
 func (p *localProvider) addresses(_ context.Context, d definition) ([]string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.functions[d.name]
+	s := p.functions[d.service]
 	if s == nil {
 		return nil, nil
 	}
@@ -200,14 +170,14 @@ func (p *localProvider) addresses(_ context.Context, d definition) ([]string, er
 func (p *localProvider) scale(_ context.Context, d definition, decide func(current int) int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.functions[d.name]
+	s := p.functions[d.service]
 	if s == nil || p.closed {
 		return fmt.Errorf("scale %s: %w", d.name, errNotFound)
 	}
 	if s.fixed != nil {
 		return fmt.Errorf("scale %s: its replicas are given by address", d.name)
 	}
-	wanted := min(decide(len(s.replicas)), maxLocalReplicas)
+	wanted := min(decide(len(s.replicas)), s.most)
 	for len(s.replicas) < wanted {
 		r, err := p.replica(s)
 		if err != nil {
@@ -228,26 +198,29 @@ func (p *localProvider) scale(_ context.Context, d definition, decide func(curre
 	return nil
 }
 
-// replica starts one watchdog. Its stop ends the listener a moment later, and
-// the processes when the requests in flight are answered.
+// replica starts one watchdog. Its stop closes the listener a moment later, and
+// ends the processes when the requests in flight are done.
 func (p *localProvider) replica(s *localService) (*localReplica, error) {
-	log := p.log.With("function", s.def.name)
-	handler, err := watchdog.New(s.config, log)
-	if err != nil {
-		return nil, err
-	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	server := handler.NewServer()
+	log := slog.New(&ringHandler{p.log.With("function", s.def.name).Handler(), s.ring, ln.Addr().String()})
+	handler, err := watchdog.New(s.config, log)
+	if err != nil {
+		ln.Close()
+		return nil, err
+	}
+	server, listener := handler.NewServer(), watchdog.NewListener(ln)
 	ctx, cancel := context.WithCancel(context.Background())
 	p.replicas.Go(func() {
-		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("replica ended", "address", ln.Addr().String(), "error", err)
 		}
 	})
+	p.handlers.Store(handler, nil)
 	p.replicas.Go(func() {
+		defer p.handlers.Delete(handler)
 		supervised := make(chan error, 1)
 		supervise, end := context.WithCancel(context.Background())
 		go func() { supervised <- handler.Run(supervise) }()
@@ -263,6 +236,7 @@ func (p *localProvider) replica(s *localService) (*localReplica, error) {
 		if server.Shutdown(bounded) != nil {
 			server.Close()
 		}
+		listener.EndLingering(bounded)
 		end()
 		if err := <-supervised; err != nil && !errors.Is(err, context.Canceled) {
 			log.Error("processes of a replica did not end well", "error", err)

@@ -16,15 +16,12 @@ import (
 // startLocal makes a local provider from arguments, as newProvider does.
 func startLocal(t *testing.T, getenv func(string) string, args ...string) *localProvider {
 	t.Helper()
-	c, err := parseConfig(args, env(), io.Discard)
+	c, err := parseConfig(args, getenv, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defaults := definition{port: 8080, timeout: c.upstreamTimeout, scale: c.scale}
-	p, err := newLocal(c.functions, c.routes, defaults, getenv, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := newLocal(c.functions, defaults, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	t.Cleanup(p.close)
 	if err := p.start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -93,38 +90,10 @@ func TestAFunctionDoesNotSeeTheGatewaysEnvironment(t *testing.T) {
 	}
 }
 
-func TestFunctionFlagsAddAndReplace(t *testing.T) {
-	addr := startReplica(t, echoReplica)
-	other := startReplica(t, echoReplica)
-	p := startLocal(t, pathOnly, "-function", "echo=printf replaced", "-function", "mine=tr a-z A-Z", "-function", "far=http://"+addr+",http://"+other, "-route", "/shout=mine")
-	base := startGateway(t, p)
-	for _, c := range []struct{ path, answer string }{
-		{"/function/echo", "replaced"}, {"/function/mine", "HELLO"}, {"/shout", "HELLO"}, {"/function/far", "hello"},
-	} {
-		if resp, got := call(t, "POST", base+c.path, "hello"); resp.StatusCode != 200 || got != c.answer {
-			t.Errorf("%s: got %d %q, want 200 %q", c.path, resp.StatusCode, got, c.answer)
-		}
-	}
-	waitForMetric(t, base, `gateway_service_count{function_name="far"} 2`)
-}
-
-// A program that is missing is named, with the function, whether it is one of
-// several or not. A sample that was replaced is not asked for.
-func TestMissingCommands(t *testing.T) {
-	log := slog.New(slog.DiscardHandler)
-	_, err := newLocal([]localFunction{{name: "a", command: "no-such-program"}, {name: "ok", command: "cat"}, {name: "b", command: "'unclosed"}}, nil, definition{timeout: time.Minute}, pathOnly, log)
-	if err == nil || !strings.Contains(err.Error(), "function a:") || !strings.Contains(err.Error(), "no-such-program") || !strings.Contains(err.Error(), "function b:") {
-		t.Errorf("got %v, want an error that names a, its program and b", err)
-	}
-	if _, err := newLocal([]localFunction{{name: "a", command: "no-such-program"}, {name: "a", command: "cat"}}, nil, definition{timeout: time.Minute}, pathOnly, log); err != nil {
-		t.Errorf("replaced: got %v, want none", err)
-	}
-}
-
 func TestLocalScale(t *testing.T) {
 	p := startLocal(t, pathOnly, "-function", "f=cat")
 	base := startGateway(t, p, "-scale-max=1")
-	d := definition{name: "f"}
+	d := definition{name: "f", service: "f"}
 	to := func(n int) error { return p.scale(t.Context(), d, func(int) int { return n }) }
 	for _, n := range []int{5, 2, 0, 1} {
 		if err := to(n); err != nil {
@@ -172,7 +141,7 @@ func TestLocalScaleDownUnderLoad(t *testing.T) {
 		})
 	}
 	for _, n := range []int{1, 3, 1, 2} {
-		if err := p.scale(t.Context(), definition{name: "f"}, func(int) int { return n }); err != nil {
+		if err := p.scale(t.Context(), definition{name: "f", service: "f"}, func(int) int { return n }); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(localLinger / 2) // of load, and the first ones end in it
@@ -186,7 +155,7 @@ func TestLocalScaleDownUnderLoad(t *testing.T) {
 func TestLocalCloseWaitsForProcesses(t *testing.T) {
 	inside := filepath.Join(t.TempDir(), "inside")
 	p := startLocal(t, pathOnly, "-function", "f=sh -c 'touch "+inside+"; cat; sleep 0.3; echo end'")
-	addrs, _ := p.addresses(t.Context(), definition{name: "f"})
+	addrs, _ := p.addresses(t.Context(), definition{name: "f", service: "f"})
 	answer := make(chan string, 1)
 	go func() {
 		_, got := call(t, "POST", "http://"+addrs[0]+"/", "hello")

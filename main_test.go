@@ -66,8 +66,8 @@ func TestDependencyBudget(t *testing.T) {
 	}
 	for _, file := range files {
 		for _, path := range imports(file) {
-			if strings.HasPrefix(path, "github.com/docker/") && file != "swarm.go" {
-				t.Errorf("%s imports %s, which swarm.go alone may", file, path)
+			if strings.HasPrefix(path, "github.com/docker/") && !strings.HasPrefix(file, "swarm") {
+				t.Errorf("%s imports %s, which swarm.go and its neighbours by name alone may", file, path)
 			}
 		}
 	}
@@ -76,8 +76,35 @@ func TestDependencyBudget(t *testing.T) {
 			return err
 		}
 		for _, path := range imports(file) {
-			if path != "faas/watchdog" && (!isStandard(path) || strings.HasPrefix(path, "faas/")) {
+			// What is internal is of the standard library itself, see below.
+			internal := slices.Contains([]string{"faas/internal/buildinfo", "faas/internal/field", "faas/internal/healthcheck", "faas/internal/transport", "faas/internal/wire"}, path) ||
+				strings.HasPrefix(path, "faas/watchdog/internal/") || strings.HasSuffix(file, "_test.go") && strings.HasPrefix(path, "faas/internal/")
+			if path != "faas/watchdog" && !internal && (!isStandard(path) || strings.HasPrefix(path, "faas/")) {
 				t.Errorf("%s imports %s, want the standard library alone", file, path)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	err = filepath.WalkDir("internal", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(file) != ".go" {
+			return err
+		}
+		name := strings.Split(filepath.ToSlash(file), "/")[1]
+		for _, path := range imports(file) {
+			allowed := isStandard(path)
+			if own, ok := strings.CutPrefix(path, "faas/internal/"); ok {
+				// The watchdog's are those that import field alone.
+				allowed = own == "field" || strings.HasSuffix(file, "_test.go") || slices.Contains([]string{"deployment", "swarmspec"}, name)
+			} else if strings.HasPrefix(path, "github.com/docker/docker/api/types/") {
+				allowed = name == "swarmspec" || name == "registryauth"
+			} else if strings.HasPrefix(path, "faas/") {
+				allowed = false
+			}
+			if !allowed {
+				t.Errorf("%s imports %s, which it may not", file, path)
 			}
 		}
 		return nil
@@ -198,6 +225,56 @@ func TestASignalDrainsBeforeItEnds(t *testing.T) {
 	}
 }
 
+// A connection that was accepted before the listener closed gets an answer to what it
+// sends right after.
+func TestTheLastRequestIsAnswered(t *testing.T) {
+	addr := startReplica(t, echoReplica)
+	p := startProgram(t, "-function=f=http://"+addr, "-drain=200ms")
+	last := dialRaw(t, "http://"+p.addr)
+	p.signals <- syscall.SIGTERM
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		c, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			break // the listener is closed
+		}
+		c.Close()
+		if time.Now().After(deadline) {
+			t.Fatal("connections are still accepted after the drain")
+		}
+	}
+	last.send("POST /function/f HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
+	if resp, _ := last.receive("POST"); resp.StatusCode != 200 || !resp.Close {
+		t.Errorf("got status %d, close %v, want 200 and Connection: close", resp.StatusCode, resp.Close)
+	}
+	p.wait(t, 0)
+}
+
+// A terminal that goes away may send SIGHUP more than once: what is in flight
+// ends in its own time all the same.
+func TestHangupsEndItGracefully(t *testing.T) {
+	inside, release := make(chan struct{}), make(chan struct{})
+	addr := startReplica(t, func(w http.ResponseWriter, r *http.Request) {
+		inside <- struct{}{}
+		<-release
+		io.WriteString(w, "done")
+	})
+	p := startProgram(t, "-function=f=http://"+addr, "-drain=0", "-shutdown-timeout=10m")
+	answer := make(chan string, 1)
+	go func() {
+		_, body := call(t, "GET", "http://"+p.addr+"/function/f", "")
+		answer <- body
+	}()
+	<-inside
+	for range cap(p.signals) + 2 { // the last one is sent when two have been received
+		p.signals <- syscall.SIGHUP
+	}
+	close(release)
+	if got := <-answer; got != "done" {
+		t.Errorf("got %q, want done", got)
+	}
+	p.wait(t, 0)
+}
+
 func TestASecondSignalEndsItNow(t *testing.T) {
 	for _, phase := range []string{"draining", "shutting down"} {
 		t.Run(phase, func(t *testing.T) {
@@ -292,8 +369,8 @@ func TestAPortThatIsTakenIsAClearError(t *testing.T) {
 	defer ln.Close()
 	var stderr bytes.Buffer
 	got := run(t.Context(), []string{"-listen", ln.Addr().String()}, env("PATH", os.Getenv("PATH")), io.Discard, &stderr, nil)
-	if got != exitFailure || !strings.Contains(stderr.String(), ln.Addr().String()) || !strings.Contains(stderr.String(), "address already in use") {
-		t.Errorf("got %d, want %d and the address and what is wrong with it:\n%s", got, exitFailure, &stderr)
+	if got != exitFailure || !strings.Contains(stderr.String(), ln.Addr().String()) || !strings.Contains(stderr.String(), "address already in use; -listen takes another") {
+		t.Errorf("got %d, want %d and the address, what is wrong with it and what to do:\n%s", got, exitFailure, &stderr)
 	}
 }
 

@@ -1,10 +1,11 @@
 package main
 
-// One registry, every metric. What changes per request is resolved once per
-// function; what can be read off the functions is read when Prometheus asks.
+// The registry of all metrics. Metrics that change per request are resolved once
+// per function; gauges are read from the functions at each scrape.
 
 import (
 	"net/http"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"faas/internal/alexa"
+	"faas/internal/basicauth"
+	"faas/internal/peers"
 )
 
 type metrics struct {
@@ -27,15 +32,17 @@ type metrics struct {
 
 	requests      *prometheus.CounterVec // route
 	alexaRefusals *prometheus.CounterVec // reason
+	replayChecks  *prometheus.CounterVec // outcome
 	wireRefusals  *prometheus.CounterVec // reason
+	logins        *prometheus.CounterVec // outcome
 	labelErrors   prometheus.Counter
 	routeProblems prometheus.Gauge
 	providerUp    prometheus.Gauge
 	providerSeen  prometheus.Gauge
 }
 
-// newMetrics makes every metric. The in-flight, queue and replica gauges are
-// read from functions at each scrape.
+// newMetrics creates every metric. The in-flight, queue and replica gauges are read
+// from functions at each scrape.
 func newMetrics(functions func() []*function) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -63,7 +70,9 @@ func newMetrics(functions func() []*function) *metrics {
 		decisions:     counter("gateway_scale_decisions_total", "Changes of the wanted replicas.", "function_name", "direction", "reason"),
 		requests:      counter("gateway_requests_total", "Requests by the way that they came in.", "route"),
 		alexaRefusals: counter("gateway_alexa_refusals_total", "Alexa requests refused, by the rule that they broke.", "reason"),
-		wireRefusals:  counter("gateway_wire_refusals_total", "Connections closed for a malformed request, by the rule that it broke.", "reason"),
+		replayChecks:  counter("gateway_alexa_replay_checks_total", "Alexa requests checked for a replay with other gateways, by who decided.", "outcome"),
+		wireRefusals:  counter("gateway_wire_refusals_total", "Malformed requests refused, by the rule that they broke.", "reason"),
+		logins:        counter("gateway_logins_total", "Requests to /system/ by what became of their credentials.", "outcome"),
 		labelErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_label_errors_total", Help: "Service labels, and routes, intents and skills in them, that cannot be used."}),
 		routeProblems: gauge("gateway_route_conflicts", "Routes, intents, skills and names that a function asks for and another one has."),
@@ -72,17 +81,23 @@ func newMetrics(functions func() []*function) *metrics {
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "gateway_build_info", Help: "Always 1.",
-		ConstLabels: prometheus.Labels{"version": buildVersion(), "revision": buildRevision(), "goversion": goVersion()},
+		ConstLabels: prometheus.Labels{"version": thisBuild.Version, "revision": thisBuild.Revision, "goversion": runtime.Version()},
 	})
 	build.Set(1)
 	m.registry.MustRegister(m.invocations, m.started, m.seconds, m.retries, m.coldStart, m.decisions,
-		m.requests, m.alexaRefusals, m.wireRefusals, m.labelErrors, m.routeProblems, m.providerUp, m.providerSeen, build,
+		m.requests, m.alexaRefusals, m.replayChecks, m.wireRefusals, m.logins, m.labelErrors, m.routeProblems, m.providerUp, m.providerSeen, build,
 		functionCollector{functions},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, kind := range entries {
+	for _, kind := range entries() {
 		m.requests.WithLabelValues(kind)
 	}
-	for _, reason := range alexaReasons() {
+	for _, outcome := range basicauth.Outcomes {
+		m.logins.WithLabelValues(outcome)
+	}
+	for _, outcome := range []string{peers.ByOwner, peers.Locally, peers.Unreachable} {
+		m.replayChecks.WithLabelValues(outcome)
+	}
+	for _, reason := range alexa.Reasons() {
 		m.alexaRefusals.WithLabelValues(reason)
 	}
 	return m
@@ -92,15 +107,19 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4})
 }
 
-// refused counts a connection closed for a malformed request.
+// login counts a request to the control plane.
+func (m *metrics) login(outcome string) { m.logins.WithLabelValues(outcome).Inc() }
+
+// refused counts a malformed request.
 func (m *metrics) refused(reason string) { m.wireRefusals.WithLabelValues(reason).Inc() }
 
-// functionMetrics is what one function counts, with its labels resolved.
+// functionMetrics holds the metrics of one function, with its labels resolved.
 type functionMetrics struct {
 	m       *metrics
 	name    string
 	started prometheus.Counter
 	retries prometheus.Counter
+	tally   tally
 
 	mu     sync.Mutex                           // of writers of byCode
 	byCode atomic.Pointer[map[int]*codeMetrics] // copied on write
@@ -118,7 +137,7 @@ func (m *metrics) function(name string) *functionMetrics {
 	return f
 }
 
-// ended counts an invocation that was answered with code after d.
+// ended counts an invocation that ended with code after d.
 func (f *functionMetrics) ended(code int, d time.Duration) {
 	c := (*f.byCode.Load())[code]
 	if c == nil {
@@ -126,6 +145,7 @@ func (f *functionMetrics) ended(code int, d time.Duration) {
 			return
 		}
 	}
+	f.tally.ended(code, d)
 	c.total.Inc()
 	c.seconds.Observe(d.Seconds())
 }
@@ -144,7 +164,7 @@ func (f *functionMetrics) scaled(from, to int, reason string) {
 	f.m.decisions.WithLabelValues(f.name, direction, reason).Inc()
 }
 
-// waited counts a cold start, for which the first caller waited d.
+// waited records a cold start, for which the first caller waited d.
 func (f *functionMetrics) waited(d time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -171,7 +191,7 @@ func (f *functionMetrics) resolve(code int) *codeMetrics {
 	return c
 }
 
-// remove takes the function out of the exposition.
+// remove deletes the function's series.
 func (f *functionMetrics) remove() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -188,6 +208,9 @@ var (
 	inflightDesc = prometheus.NewDesc("gateway_function_invocation_inflight", "Invocations under way, those that wait for a replica included.", []string{"function_name"}, nil)
 	waitingDesc  = prometheus.NewDesc("gateway_queue_waiting", "Invocations that wait for a replica to become ready.", []string{"function_name"}, nil)
 	readyDesc    = prometheus.NewDesc("gateway_service_count", "Replicas that are ready.", []string{"function_name"}, nil)
+	troubleDesc  = prometheus.NewDesc("gateway_function_trouble", "1 while the function's replicas keep failing to start and its callers are turned away, else 0.", []string{"function_name"}, nil)
+	outlierDesc  = prometheus.NewDesc("gateway_service_outlier_count", "Replicas that get fewer calls, as they fail more than their siblings.", []string{"function_name"}, nil)
+	loadDesc     = prometheus.NewDesc("gateway_scale_load", "Invocations under way at all gateways, as decisions on replicas go by.", []string{"function_name"}, nil)
 	wantedDesc   = prometheus.NewDesc("gateway_service_target_count", "Replicas that are wanted.", []string{"function_name"}, nil)
 )
 
@@ -195,19 +218,56 @@ var (
 type functionCollector struct{ functions func() []*function }
 
 func (c functionCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{inflightDesc, waitingDesc, readyDesc, wantedDesc} {
+	for _, d := range []*prometheus.Desc{inflightDesc, waitingDesc, readyDesc, outlierDesc, wantedDesc, troubleDesc, loadDesc} {
 		ch <- d
 	}
 }
 
 func (c functionCollector) Collect(ch chan<- prometheus.Metric) {
+	now := sinceEpoch()
 	for _, f := range c.functions() {
 		inflight, waiting := f.admission.counts()
+		failing := 0
+		if f.admission.failing() {
+			failing = 1
+		}
 		for _, v := range []struct {
 			desc  *prometheus.Desc
 			value int
-		}{{inflightDesc, inflight}, {waitingDesc, waiting}, {readyDesc, f.balancer.ready()}, {wantedDesc, f.def.Load().replicas}} {
+		}{{inflightDesc, inflight}, {waitingDesc, waiting}, {readyDesc, f.balancer.ready()}, {outlierDesc, f.balancer.outliers()}, {wantedDesc, f.def.Load().replicas}, {troubleDesc, failing}, {loadDesc, f.Totals(now).InFlight}} {
 			ch <- prometheus.MustNewConstMetric(v.desc, prometheus.GaugeValue, float64(v.value), f.name)
 		}
 	}
+}
+
+var (
+	peersDesc    = prometheus.NewDesc("gateway_peers", "Other gateways that answered within the last second.", nil, nil)
+	expectedDesc = prometheus.NewDesc("gateway_peers_expected", "Other gateways that DNS names.", nil, nil)
+	ageDesc      = prometheus.NewDesc("gateway_peer_answer_age_seconds", "Age of the oldest of the last answers of other gateways that are heard; 0: none is.", nil, nil)
+	actingDesc   = prometheus.NewDesc("gateway_acting", "1 if this gateway scales functions by their load, 0 if another one does.", nil, nil)
+)
+
+// gatewaysCollector reads what is known of other gateways; book is nil where this one
+// is alone.
+type gatewaysCollector struct{ book *peers.Book }
+
+func (c gatewaysCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{peersDesc, expectedDesc, ageDesc, actingDesc} {
+		ch <- d
+	}
+}
+
+func (c gatewaysCollector) Collect(ch chan<- prometheus.Metric) {
+	s := peers.Status{Acting: true}
+	if c.book != nil {
+		s = c.book.Status(sinceEpoch())
+	}
+	acting := 0.0
+	if s.Acting {
+		acting = 1
+	}
+	ch <- prometheus.MustNewConstMetric(peersDesc, prometheus.GaugeValue, float64(s.Heard))
+	ch <- prometheus.MustNewConstMetric(expectedDesc, prometheus.GaugeValue, float64(s.Expected))
+	ch <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, s.Age.Seconds())
+	ch <- prometheus.MustNewConstMetric(actingDesc, prometheus.GaugeValue, acting)
 }

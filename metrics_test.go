@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"faas/internal/scale"
 )
 
 // exposedNames maps each metric of the gateway's own in a text exposition to
@@ -33,7 +35,7 @@ func exposedNames(text string) map[string]string {
 		for _, suffix := range []string{"_bucket", "_sum"} {
 			m[1] = strings.TrimSuffix(m[1], suffix)
 		}
-		if base, ok := strings.CutSuffix(m[1], "_count"); ok && m[1] != "gateway_service_count" && m[1] != "gateway_service_target_count" {
+		if base, ok := strings.CutSuffix(m[1], "_count"); ok && !strings.HasPrefix(m[1], "gateway_service_") {
 			m[1] = base
 		}
 		names[m[1]] = strings.Join(labels, ",")
@@ -45,7 +47,7 @@ func exposedNames(text string) map[string]string {
 func TestMetricsAreThoseThatWerePromised(t *testing.T) {
 	p := newMemoryProvider()
 	p.set("echo", nil, startReplica(t, echoReplica))
-	p.set("cold", func(d *definition) { d.scale.min, d.scale.max = 0, 5 })
+	p.set("cold", func(d *definition) { d.scale.Min, d.scale.Max = 0, 5 })
 	p.scaled = func(d definition, _ int) { p.setAddrs(d.name, p.addrs["echo"]...) }
 	base := startGateway(t, p)
 	call(t, "GET", base+"/function/echo", "")
@@ -62,17 +64,26 @@ func TestMetricsAreThoseThatWerePromised(t *testing.T) {
 		"gateway_function_invocation_inflight":            "function_name",
 		"gateway_service_count":                           "function_name",
 		"gateway_service_target_count":                    "function_name",
+		"gateway_function_trouble":                        "function_name",
+		"gateway_service_outlier_count":                   "function_name",
 		"gateway_requests_total":                          "route",
 		"gateway_upstream_retries_total":                  "function_name",
 		"gateway_cold_start_seconds":                      "function_name",
 		"gateway_scale_decisions_total":                   "direction,function_name,reason",
 		"gateway_queue_waiting":                           "function_name",
+		"gateway_logins_total":                            "outcome",
 		"gateway_alexa_refusals_total":                    "reason",
 		"gateway_wire_refusals_total":                     "reason",
 		"gateway_label_errors_total":                      "",
 		"gateway_route_conflicts":                         "",
 		"gateway_provider_up":                             "",
 		"gateway_provider_last_success_timestamp_seconds": "",
+		"gateway_alexa_replay_checks_total":               "outcome",
+		"gateway_scale_load":                              "function_name",
+		"gateway_peers":                                   "",
+		"gateway_peers_expected":                          "",
+		"gateway_peer_answer_age_seconds":                 "",
+		"gateway_acting":                                  "",
 		"gateway_build_info":                              "goversion,revision,version",
 	}
 	got := exposedNames(text)
@@ -179,7 +190,7 @@ func manyFunctions(t testing.TB, n int) *registry {
 	defs := make([]definition, n)
 	for i := range defs {
 		defs[i] = definition{name: fmt.Sprint("f", i), service: fmt.Sprint("f", i), port: 8080, timeout: time.Minute, replicas: 1,
-			created: time.Unix(int64(i), 0), scale: scaleLimits{kind: scaleCapacity, target: 10, min: 1, max: 20}}
+			created: time.Unix(int64(i), 0), scale: scale.Limits{Kind: scale.Capacity, Target: 10, Min: 1, Max: 20}}
 	}
 	p.defs = defs
 	r, _ := newTestRegistry(p, accepts)

@@ -1,7 +1,7 @@
 package main
 
-// Patterns of routes: http.ServeMux's, but checked for more than a ServeMux
-// checks, since they come out of labels and not out of a program.
+// Patterns of routes: http.ServeMux's, with more checks, since they come from
+// labels rather than from a program.
 
 import (
 	"errors"
@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"path"
 	"strings"
+
+	"faas/internal/naming"
 )
 
 const (
@@ -25,7 +27,7 @@ func parseRouteFlag(s string) (pattern, name string, err error) {
 	if i < 0 {
 		return "", "", fmt.Errorf("%q: want PATTERN=name, as in 'POST /orders/{id}=orders'", s)
 	}
-	if name = strings.TrimSpace(s[i+1:]); !validName(name) {
+	if name = strings.TrimSpace(s[i+1:]); !naming.IsFunction(name) {
 		return "", "", fmt.Errorf("%q is not the name of a function", name)
 	}
 	if len(s[:i]) > maxRouteLabel {
@@ -41,17 +43,17 @@ func parseRouteFlag(s string) (pattern, name string, err error) {
 var errReserved = errors.New("the gateway keeps this path for itself")
 
 // reservedPath returns an error for a path that the gateway serves itself:
-// /function, /system, /metrics, /healthz, /ui, and whatever is below them.
+// /function, /async-function, /system, /metrics, /healthz, /ui, and whatever is below them.
 func reservedPath(p string) error {
 	first, _, _ := strings.Cut(strings.TrimPrefix(p, "/"), "/")
 	switch first {
-	case "function", "system", "metrics", "healthz", "ui":
+	case "function", "async-function", "system", "metrics", "healthz", "ui":
 		return fmt.Errorf("%q: %w", "/"+first, errReserved)
 	}
 	return nil
 }
 
-// A routePattern is a pattern that a ServeMux takes by itself.
+// A routePattern is a pattern that is valid for a ServeMux on its own.
 type routePattern struct {
 	method, host, path string
 	wildcards          []wildcard
@@ -91,14 +93,13 @@ func (p routePattern) only(path string) bool {
 	return err == nil && literal == path
 }
 
-// parsePattern parses a pattern of http.ServeMux. It refuses what a ServeMux
-// would take but never match, or match in a way that nobody expects: methods
-// in lower case, hosts with a port, a query, paths that are not clean and
-// segments that hide a slash. A comma in a path is written %2C, as commas
-// separate the patterns of a label.
+// parsePattern parses a pattern of http.ServeMux. It rejects what a ServeMux would
+// accept but never match, or match unexpectedly: methods in lower case, hosts with
+// a port, a query, paths that are not clean and segments that hide a slash. A comma
+// in a path is written %2C, as commas separate the patterns of a label.
 func parsePattern(s string) (routePattern, error) {
 	var p routePattern
-	if strings.ContainsFunc(s, func(r rune) bool { return r != '\t' && notPrintable(r) }) {
+	if strings.ContainsFunc(s, func(r rune) bool { return r != '\t' && naming.NotPrintable(r) }) {
 		return p, errors.New("it has a character that cannot be shown")
 	}
 	rest := s
@@ -142,7 +143,7 @@ func (p *routePattern) parseSegments() error {
 			if err != nil {
 				return fmt.Errorf("segment %q: %w", segment, err)
 			}
-			if strings.Contains(literal, "/") || strings.ContainsFunc(literal, notPrintable) {
+			if strings.Contains(literal, "/") || strings.ContainsFunc(literal, naming.NotPrintable) {
 				return fmt.Errorf("segment %q: an escaped slash or control character", segment)
 			}
 			if i == 0 {
@@ -183,8 +184,8 @@ func cleanPath(p string) string {
 	return clean
 }
 
-// register adds a pattern to mux, which says by a panic that it is bad or that
-// it conflicts with another one. mux is as before then.
+// register adds a pattern to mux, which panics if the pattern is invalid or
+// conflicts with another one. mux is unchanged then.
 func register(mux *http.ServeMux, pattern string, h http.Handler) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

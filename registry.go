@@ -1,7 +1,7 @@
 package main
 
-// What functions there are: an immutable snapshot, kept fresh from the
-// provider, and where their replicas are.
+// The known functions: an immutable snapshot, kept up to date from the provider,
+// and the addresses of their replicas.
 
 import (
 	"cmp"
@@ -11,29 +11,26 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"faas/internal/naming"
+	"faas/internal/scale"
+	"faas/internal/transport"
 )
 
 const (
-	refreshInterval = time.Second            // between look-ups of the replicas of a function in use
-	lookupTimeout   = 250 * time.Millisecond // of the addresses of a function
-	pollTimeout     = 50 * time.Millisecond  // the same while callers wait: a hanging look-up finds nothing
-	pollPause       = 10 * time.Millisecond  // between those
-	resyncInterval  = 30 * time.Second       // between lists without an event
-	apiTimeout      = 20 * time.Second       // of a question to the provider
-	maxLookups      = 64                     // at once
-	maxDue          = 10000                  // look-ups that can be due
+	resyncInterval = 30 * time.Second // between lists without an event
+	apiTimeout     = 20 * time.Second // of a question to the provider
 )
 
-// A snapshot is all that routing reads. It never changes.
+// A snapshot is all that routing reads. It is immutable.
 type snapshot struct {
 	functions map[string]*function
 	defs      []definition // by age, then name
-	routes    *routeTable
-	alexa     *alexaIndex
-	claims    []claim // what functions ask for in routes and alexa and do not have
+	indexes   *indexes
 }
 
 // A registry holds the current snapshot. Its zero value is not usable.
@@ -43,31 +40,38 @@ type registry struct {
 	log       *slog.Logger
 	closeIdle func(addr string) // forget the connections to a replica that left
 	answering func()            // the provider answers again after an outage; may be nil
-	dial      dialFunc
+	dial      transport.DialFunc
+	gateways  *gateways // that have the same functions; nil: there are no others
 
-	alexaRoute string // no function's route; "/" or "" is none
+	config *config // for the indexes
 
-	current  atomic.Pointer[snapshot]
-	changes  chan struct{}
-	lookups  chan *function
-	problems map[string]bool // logged already; of load alone
+	current     atomic.Pointer[snapshot]
+	changes     chan struct{}
+	lookups     chan *function
+	questions   chan *function  // whose trouble is to be asked for
+	unexplained chan *function  // likewise, as somebody looks at it
+	loading     sync.Mutex      // of load
+	problems    map[string]bool // logged already; of load alone
 
 	outage atomic.Pointer[time.Time] // since when the provider does not answer
 }
 
-func newRegistry(p provider, log *slog.Logger) *registry {
+func newRegistry(c *config, p provider, log *slog.Logger) *registry {
 	r := &registry{
-		provider: p,
-		log:      log,
-		changes:  make(chan struct{}, 1),
-		lookups:  make(chan *function, maxDue),
-		problems: map[string]bool{},
+		config:      c,
+		provider:    p,
+		log:         log,
+		changes:     make(chan struct{}, 1),
+		lookups:     make(chan *function, maxDue),
+		questions:   make(chan *function, maxDue),
+		unexplained: make(chan *function, maxDue),
+		problems:    map[string]bool{},
 	}
-	r.current.Store(&snapshot{routes: new(routeTable), alexa: new(alexaIndex)})
+	r.current.Store(&snapshot{indexes: newIndexes(c, nil, nil)})
 	return r
 }
 
-// function returns nil for a name that is none.
+// function returns nil for an unknown name.
 func (r *registry) function(name string) *function { return r.current.Load().functions[name] }
 
 // functions returns every function, by age.
@@ -81,18 +85,33 @@ func (r *registry) functions() []*function {
 }
 
 // scalables returns every function for the autoscaler.
-func (r *registry) scalables() []scalable {
+func (r *registry) scalables() []scale.Function {
 	functions := r.functions()
-	all := make([]scalable, len(functions))
+	all := make([]scale.Function, len(functions))
 	for i, f := range functions {
 		all[i] = f
 	}
 	return all
 }
 
+// Scale has the provider set the number of a function's replicas. It returns
+// scale.ErrNotFound if the function has gone or another has taken its name.
+func (r *registry) Scale(ctx context.Context, s scale.State, decide func(current int) int) error {
+	f := r.function(s.Name)
+	if f == nil {
+		return fmt.Errorf("scale %s: %w", s.Name, errNotFound)
+	}
+	d := f.definition()
+	if d.service != s.Service || !d.created.Equal(s.Created) {
+		return fmt.Errorf("scale %s: %w", s.Name, errNotFound)
+	}
+	return r.provider.scale(ctx, d, decide)
+}
+
 // scaled counts a change of a function's wanted replicas.
 func (r *registry) scaled(name string, from, to int, reason string) {
 	if f := r.function(name); f != nil {
+		f.noteSet(to)
 		f.metrics.scaled(from, to, reason)
 	}
 }
@@ -103,6 +122,13 @@ func (r *registry) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.watch(ctx) })
 	wg.Go(func() { r.resync(ctx) })
+	for range maxQuestions {
+		wg.Go(func() { r.troubleshoot(ctx) })
+	}
+	for range maxExplained {
+		wg.Go(func() { r.explain(ctx) })
+	}
+	wg.Go(func() { r.remember(ctx) })
 	slots := make(chan struct{}, maxLookups)
 	for {
 		select {
@@ -115,9 +141,14 @@ func (r *registry) run(ctx context.Context) {
 			wg.Go(func() {
 				more := r.lookUp(ctx, f)
 				<-slots
-				if !more || sleep(ctx, pollPause) != nil {
+				pause := pollPause
+				if f.admission.failing() {
+					pause = failingPoll
+				}
+				if !more || sleep(ctx, pause) != nil {
 					f.refreshing.Store(false)
-					// Who came to wait a moment ago found this look-up under way.
+					// A caller that has just begun to wait found this lookup in
+					// progress.
 					if _, waiting := f.admission.counts(); waiting > 0 {
 						r.refresh(f)
 					}
@@ -135,7 +166,7 @@ func (r *registry) run(ctx context.Context) {
 	}
 }
 
-// watch tells resync about changes, as long as there is a subscription.
+// watch notifies resync of changes while there is a subscription.
 func (r *registry) watch(ctx context.Context) {
 	b := backoff{first: 250 * time.Millisecond, most: 10 * time.Second}
 	for {
@@ -159,8 +190,8 @@ func (r *registry) watch(ctx context.Context) {
 	}
 }
 
-// resync lists after each change, and from time to time, as events can be
-// lost. Without an answer the last snapshot serves on.
+// resync lists after each change, and from time to time, as events can be lost. If
+// the provider does not answer, the last snapshot stays in use.
 func (r *registry) resync(ctx context.Context) {
 	b := backoff{first: 500 * time.Millisecond, most: 10 * time.Second}
 	wait := resyncInterval
@@ -187,6 +218,8 @@ func (r *registry) resync(ctx context.Context) {
 // load lists the functions once and makes a snapshot of them. Every function's
 // replicas are looked up afterwards, in the background.
 func (r *registry) load(ctx context.Context) error {
+	r.loading.Lock()
+	defer r.loading.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	defs, err := r.provider.list(ctx)
@@ -195,7 +228,7 @@ func (r *registry) load(ctx context.Context) error {
 		if r.outage.Load() == nil {
 			now := time.Now()
 			r.outage.Store(&now)
-			r.log.Warn("the provider does not answer; the functions known so far are served on", "error", err)
+			r.log.Warn("the provider does not answer: the known functions are still served", "error", err)
 		}
 		return err
 	}
@@ -236,9 +269,10 @@ func (r *registry) apply(defs []definition) {
 		f := old.functions[d.name]
 		if f == nil {
 			f = &function{name: d.name, metrics: r.metrics.function(d.name)}
+			r.gateways.meet(f)
 		}
-		// A name that no service had until now may be stored at once: nobody
-		// reads a function that is in no snapshot.
+		// A new name may be stored at once: nobody reads a function that is in no
+		// snapshot.
 		if was := f.def.Load(); was == nil || !reflect.DeepEqual(*was, d) {
 			f.def.Store(&d)
 		}
@@ -246,14 +280,8 @@ func (r *registry) apply(defs []definition) {
 		next.defs = append(next.defs, d)
 	}
 
-	if slices.EqualFunc(old.defs, next.defs, sameWays) && old.routes != nil {
-		next.routes, next.alexa, next.claims = old.routes, old.alexa, old.claims
-	} else {
-		routes, routeClaims := newRouteTable(next.defs, r.alexaRoute)
-		alexa, alexaClaims := newAlexaIndex(next.defs)
-		next.routes, next.alexa, next.claims = routes, alexa, slices.Concat(routeClaims, alexaClaims)
-	}
-	for _, c := range next.claims {
+	next.indexes = newIndexes(r.config, next.defs, old.indexes)
+	for _, c := range next.indexes.rejected {
 		problem := c.String()
 		problems = append(problems, problem)
 		if c.conflict() {
@@ -276,27 +304,20 @@ func (r *registry) apply(defs []definition) {
 	}
 }
 
-// sameWays reports whether two definitions claim the same ways in: then the
-// tables of these, which take a while to make of many, stay as they are.
-func sameWays(a, b definition) bool {
-	return a.name == b.name && a.service == b.service && a.created.Equal(b.created) &&
-		slices.Equal(a.routes, b.routes) && slices.Equal(a.intents, b.intents) && slices.Equal(a.applications, b.applications)
-}
-
 // report logs the problems that are new and forgets those that are gone.
 func (r *registry) report(problems []string) {
 	known := make(map[string]bool, len(problems))
 	for _, p := range problems {
 		known[p] = true
 		if !r.problems[p] {
-			r.log.Warn("a function does not get what it asks for", "problem", p)
+			r.log.Warn("label rejected", "problem", p)
 		}
 	}
 	r.problems = known
 }
 
-// remove lets go of a function that no snapshot holds any more. What is in
-// flight ends in its own time.
+// remove drops a function that no snapshot holds any more. Requests in flight may
+// finish.
 func (r *registry) remove(f *function) {
 	f.gone.Store(true)
 	f.admission.release()
@@ -306,112 +327,16 @@ func (r *registry) remove(f *function) {
 	f.metrics.remove()
 }
 
-// refresh has the function's replicas looked up soon. It never blocks; when
-// too many look-ups are due, the next caller asks again.
-func (r *registry) refresh(f *function) {
-	if !f.refreshing.CompareAndSwap(false, true) {
-		return
+// named finds a function by its name, or by its name and the namespace.
+func (r *registry) named(name string) *function {
+	if !naming.IsFunction(name) {
+		return nil
 	}
-	select {
-	case r.lookups <- f:
-	default:
-		f.refreshing.Store(false)
+	if f := r.function(name); f != nil {
+		return f
 	}
+	if bare, ok := strings.CutSuffix(name, "."+r.config.namespace); ok && r.config.namespace != "" {
+		return r.function(bare)
+	}
+	return nil
 }
-
-// lookUp brings the function's replicas up to date, and reports whether callers
-// still wait for one.
-func (r *registry) lookUp(ctx context.Context, f *function) (more bool) {
-	if f.gone.Load() {
-		f.admission.release() // who came to stand in line as it was removed
-		return false
-	}
-	_, waiting := f.admission.counts()
-	timeout := lookupTimeout
-	if waiting > 0 {
-		timeout = pollTimeout
-	}
-	look, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	addrs, err := r.provider.addresses(look, f.definition())
-	f.refreshed.Store(int64(sinceEpoch()))
-	if err != nil && !f.balancer.allFailed() {
-		for _, known := range f.balancer.replicas() {
-			addrs = append(addrs, known.addr)
-		}
-	}
-	if waiting > 0 {
-		addrs = r.accepting(ctx, addrs)
-	}
-	for _, addr := range f.balancer.update(addrs) {
-		r.closeIdle(addr)
-	}
-	r.probe(ctx, f)
-	if len(addrs) == 0 {
-		return waiting > 0
-	}
-	if waited := f.admission.release(); waited > 0 {
-		f.metrics.waited(waited)
-		r.log.Info("function has replicas", "function", f.name, "replicas", len(addrs), "waited", waited.Round(time.Millisecond))
-	}
-	return false
-}
-
-// accepting returns those of addrs that accept a connection now: a task is
-// known before its process listens.
-func (r *registry) accepting(ctx context.Context, addrs []string) []string {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	accepted := make(chan string, len(addrs))
-	var wg sync.WaitGroup
-	for _, addr := range addrs {
-		wg.Go(func() {
-			if conn, err := r.dial(ctx, "tcp", addr); err == nil {
-				conn.Close()
-				accepted <- addr
-				// The first releases the callers; who comes a little later is
-				// found by the next look-up.
-				time.AfterFunc(5*time.Millisecond, cancel)
-			}
-		})
-	}
-	wg.Wait()
-	close(accepted)
-	var ready []string
-	for addr := range accepted {
-		ready = append(ready, addr)
-	}
-	return ready
-}
-
-// probe tries the ejected replicas whose time has come and the doubted ones, so
-// that no caller has to.
-func (r *registry) probe(ctx context.Context, f *function) {
-	due := f.balancer.due(time.Now())
-	if len(due) == 0 {
-		return
-	}
-	var wg sync.WaitGroup
-	for _, rep := range due {
-		wg.Go(func() {
-			conn, err := r.dial(ctx, "tcp", rep.addr)
-			if err != nil {
-				f.balancer.failed(rep, time.Now())
-				return
-			}
-			conn.Close()
-			f.balancer.reached(rep, time.Now())
-		})
-	}
-	wg.Wait()
-}
-
-// A backoff grows from first to most, each time by half to twice as much.
-type backoff struct{ first, most, last time.Duration }
-
-func (b *backoff) next() time.Duration {
-	b.last = min(max(b.first, b.last+b.last/2+rand.N(b.last/2+1)), b.most)
-	return b.last
-}
-
-func (b *backoff) reset() { b.last = 0 }

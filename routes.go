@@ -9,16 +9,47 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"faas/internal/naming"
 )
 
 const (
+	viaCustom  = "custom"
+	labelRoute = "faas.route"
+	claimRoute = "route"
+
 	maxRoutes     = 32      // patterns of one function
 	maxRouteLabel = 4 << 10 // bytes of them all, with a comma between each two
 
-	// Where a pattern overlaps one of another shape, its holder is found by
-	// trying. So many trials go into one table; later claims name no holder.
+	// If a pattern overlaps one of another shape, its holder is found by trial.
+	// This bounds the trials per table; later claims name no holder.
 	maxHolderTrials = 4096
 )
+
+// patternKind finds functions by their own patterns.
+var patternKind = routeKind{
+	via:    viaCustom,
+	labels: []label{listLabel(labelRoute, "none", "URLs of its own, such as `POST /orders/{id}`")},
+	index: func(c *config, all []claimant) (any, []claim) {
+		table, rejected := newRouteTable(all, c.alexaRoute)
+		return table, rejected
+	},
+	serve: func(g *gateway, w http.ResponseWriter, r *http.Request, _ string) bool {
+		snapshot := g.registry.current.Load()
+		m, ok := indexOf[*routeTable](snapshot.indexes).match(r)
+		switch {
+		case !ok:
+			return false
+		case m.answer != nil:
+			g.requests[viaCustom]()
+			settleBody(w, r)
+			m.answer.ServeHTTP(w, r)
+		default:
+			g.invoke(w, r, &invocation{f: snapshot.functions[m.name], kind: viaCustom, route: m})
+		}
+		return true
+	},
+}
 
 // A routeTable holds the routes of one snapshot of functions. It is immutable.
 // A nil one has no routes.
@@ -26,8 +57,8 @@ type routeTable struct {
 	mux *http.ServeMux // nil: no routes
 }
 
-// A route is one pattern of one function. As a handler in the table's mux it
-// serves nothing: it tells the routeProbe that it was found.
+// A route is one pattern of one function. As a handler in the table's mux it serves
+// nothing: it records itself in the routeProbe.
 type route struct {
 	pattern   string
 	function  string
@@ -52,7 +83,8 @@ func (t *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// A routeProbe asks the mux what it would do. It stands in for the client.
+// A routeProbe finds out what the mux would do. It is the ResponseWriter of the
+// trial.
 type routeProbe struct {
 	route  *route   // found, or nil
 	values []string // of its wildcards
@@ -71,19 +103,17 @@ func (p *routeProbe) Write(b []byte) (int, error) { return len(b), nil }
 
 func (p *routeProbe) WriteHeader(status int) { p.status = status }
 
-// newRouteTable returns the table of the functions' routes, and every route
-// that some function asked for and does not have. A bad pattern costs only
-// itself, and so does one that an older function has: of two patterns that
-// match the same requests without one being the more specific, the older
-// function's stays.
+// newRouteTable returns the table of the functions' routes, and the rejected
+// claims. An invalid pattern does not affect others, nor does one that an older
+// function has: of two patterns that match the same requests without one being the
+// more specific, the older function's stays.
 //
 // Wildcards may cover the paths that the gateway keeps for itself, as "/" and
-// "/{page}/" do: match never finds a route for those paths. alexaRoute is one
-// more of them, which the gateway looks at before it asks match; with "/" or ""
-// there is none.
-func newRouteTable(defs []definition, alexaRoute string) (*routeTable, []claim) {
+// "/{page}/" do: match never finds a route for those paths. alexaRoute is another
+// one, which the gateway handles before it calls match; "/" and "" mean none.
+func newRouteTable(all []claimant, alexaRoute string) (*routeTable, []claim) {
 	b := routeBuilder{mux: http.NewServeMux(), shapes: map[string]*route{}, alexaRoute: alexaRoute}
-	for _, d := range byAge(defs) {
+	for _, d := range all {
 		b.add(d)
 	}
 	if len(b.routes) == 0 {
@@ -92,7 +122,7 @@ func newRouteTable(defs []definition, alexaRoute string) (*routeTable, []claim) 
 	return &routeTable{mux: b.mux}, b.claims
 }
 
-// A routeBuilder is a routeTable in the making.
+// A routeBuilder builds a routeTable.
 type routeBuilder struct {
 	mux    *http.ServeMux
 	routes []*route          // in the mux
@@ -103,21 +133,22 @@ type routeBuilder struct {
 	alexaRoute string
 }
 
-func (b *routeBuilder) add(d definition) {
-	size := max(0, len(d.routes)-1)
-	for _, pattern := range d.routes {
+func (b *routeBuilder) add(d claimant) {
+	patterns := d.claims[labelRoute]
+	size := max(0, len(patterns)-1)
+	for _, pattern := range patterns {
 		size += len(pattern)
 	}
 	if size > maxRouteLabel {
-		c := d.claim(claimRoute, d.routes[0], claimTooLong, "")
+		c := d.rejected(claimRoute, patterns[0], claimTooLong, "")
 		c.detail = fmt.Sprintf("%d bytes of patterns, %d at most", size, maxRouteLabel)
 		b.claims = append(b.claims, c)
 		return
 	}
-	for i, text := range d.routes {
+	for i, text := range patterns {
 		if i == maxRoutes {
-			c := d.claim(claimRoute, text, claimTooMany, "")
-			c.detail = fmt.Sprintf("%d patterns, the first %d count", len(d.routes), maxRoutes)
+			c := d.rejected(claimRoute, text, claimTooMany, "")
+			c.detail = fmt.Sprintf("%d patterns, the first %d count", len(patterns), maxRoutes)
 			b.claims = append(b.claims, c)
 			return
 		}
@@ -126,11 +157,11 @@ func (b *routeBuilder) add(d definition) {
 			err = errReserved
 		}
 		if err != nil {
-			c := d.claim(claimRoute, text, claimBad, "")
+			c := d.rejected(claimRoute, text, claimBad, "")
 			if errors.Is(err, errReserved) {
 				c.problem = claimReserved
 			} else {
-				c.detail = shown(err.Error())
+				c.detail = naming.Shown(err.Error())
 			}
 			b.claims = append(b.claims, c)
 			continue
@@ -138,11 +169,11 @@ func (b *routeBuilder) add(d definition) {
 		r := &route{pattern: p.String(), function: d.name, service: d.service, wildcards: p.wildcards}
 		shape := p.shape()
 		if holder := b.shapes[shape]; holder != nil {
-			b.claims = append(b.claims, d.claim(claimRoute, text, claimTaken, holder.service))
+			b.claims = append(b.claims, d.rejected(claimRoute, text, claimTaken, holder.service))
 			continue
 		}
 		if err := register(b.mux, r.pattern, r); err != nil {
-			b.claims = append(b.claims, d.claim(claimRoute, text, claimTaken, b.holder(r)))
+			b.claims = append(b.claims, d.rejected(claimRoute, text, claimTaken, b.holder(r)))
 			continue
 		}
 		b.shapes[shape] = r
@@ -150,7 +181,7 @@ func (b *routeBuilder) add(d definition) {
 	}
 }
 
-// holder returns the service whose route is in the way of r, or "".
+// holder returns the service whose route conflicts with r, or "".
 func (b *routeBuilder) holder(r *route) string {
 	for _, other := range b.routes {
 		if b.trials++; b.trials > maxHolderTrials {
@@ -164,7 +195,7 @@ func (b *routeBuilder) holder(r *route) string {
 	return ""
 }
 
-// A routeMatch is what the table has for a request: a function, or an answer.
+// A routeMatch is the result for a request: a function, or a response.
 type routeMatch struct {
 	name     string // the function, "" with an answer
 	pattern  string
@@ -180,7 +211,7 @@ type routeMatch struct {
 type captured struct{ header, value string }
 
 // setHeaders sets a header X-Route-<Name> for each wildcard: its value as the
-// ServeMux gives it, unescaped. Call dropRouteHeaders first, and both past the
+// ServeMux gives it, unescaped. Call dropOwnHeaders first, and both past the
 // point where headers that Connection names are removed, or a caller could
 // have these removed too.
 func (m routeMatch) setHeaders(h http.Header) {
@@ -189,9 +220,9 @@ func (m routeMatch) setHeaders(h http.Header) {
 	}
 }
 
-// match returns the route for r, if there is one. The function is to see r's
-// path as it came: it matched in its clean form, or there is an answer that
-// redirects to that. Hosts match in any case.
+// match returns the route for r, if there is one. The function gets r's path
+// unchanged: either it matched as it is, or the response redirects to its clean
+// form. Hosts match in any case.
 func (t *routeTable) match(r *http.Request) (routeMatch, bool) {
 	if t == nil || t.mux == nil || r.Method == http.MethodConnect ||
 		!strings.HasPrefix(r.URL.Path, "/") || reservedPath(r.URL.Path) != nil {
@@ -226,9 +257,9 @@ func (t *routeTable) match(r *http.Request) (routeMatch, bool) {
 	return routeMatch{}, false
 }
 
-// redirect sends the client to another path, which is escaped. It is not left
-// to the ServeMux, which escapes the escapes again, or unescapes a slash in a
-// wildcard's value and so makes two segments of one.
+// redirect sends the client to another path, which is escaped. The ServeMux would
+// escape the escapes again, or unescape a slash in a wildcard's value and so split
+// a segment.
 func redirect(path, query string) routeMatch {
 	if query != "" {
 		path += "?" + query
@@ -236,11 +267,11 @@ func redirect(path, query string) routeMatch {
 	return routeMatch{answer: http.RedirectHandler(path, http.StatusTemporaryRedirect)}
 }
 
-// match turns what the probe found into a routeMatch.
+// match converts the probe's result to a routeMatch.
 //
-// A value with a control byte, or with a space at either end, cannot be in a
-// header as it is. Escaping it again would make two paths look the same to the
-// function, so such a request is refused.
+// A value with a control byte, or with a space at either end, cannot be in a header
+// as it is. Escaping it again would make two paths look the same to the function,
+// so such a request is rejected.
 func (p *routeProbe) match() routeMatch {
 	m := routeMatch{name: p.route.function, pattern: p.route.pattern}
 	for i, wild := range p.route.wildcards {
@@ -262,32 +293,4 @@ func headerSafe(s string) bool {
 		}
 	}
 	return s == "" || s[0] != ' ' && s[len(s)-1] != ' '
-}
-
-// dropRouteHeaders deletes the headers that look like a wildcard's, so that no
-// caller can send one. It takes X_Route_Id and the like for X-Route-Id, since
-// both become one variable where headers are passed on in the environment.
-func dropRouteHeaders(h http.Header) {
-	for key := range h {
-		if looksLikeRouteHeader(key) {
-			delete(h, key)
-		}
-	}
-}
-
-func looksLikeRouteHeader(key string) bool {
-	if len(key) < len(routeHeader) {
-		return false
-	}
-	for i := range len(routeHeader) {
-		c, want := key[i], routeHeader[i]
-		if want == '-' {
-			if isAlnum(c) {
-				return false
-			}
-		} else if c|0x20 != want|0x20 {
-			return false
-		}
-	}
-	return true
 }

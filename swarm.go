@@ -1,7 +1,7 @@
 package main
 
 // The provider for Docker Swarm: services of one overlay network are
-// functions. This is the only file that knows Docker's types.
+// functions. Only this file and its neighbours by name know Docker's types.
 
 import (
 	"context"
@@ -18,29 +18,30 @@ import (
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/client"
+
+	"faas/internal/registryauth"
+	"faas/internal/scale"
 )
 
 const (
-	labelFunction    = "faas.function"
-	labelName        = "com.openfaas.function"
-	labelTimeout     = "faas.timeout"
-	labelMaxInflight = "faas.max-inflight"
-	labelRoute       = "faas.route"
-	labelPort        = "faas.port"
-	labelIntent      = "faas.alexa.intent"
-	labelApplication = "faas.alexa.application"
+	// functionsSubnet is the subnet in README.md and stack.yml. Docker's default, a
+	// /24, has room for about 120 functions.
+	functionsSubnet = "10.83.0.0/16"
 
 	scaleAttempts = 5 // at one change, when others change the service too
 )
 
-// A swarmProvider asks the Docker API which functions there are, and Swarm's
-// DNS where their replicas are.
+// A swarmProvider gets functions from the Docker API and replicas' addresses from
+// Swarm's DNS.
 type swarmProvider struct {
 	docker   client.APIClient
 	resolver *net.Resolver
 	network  string // name
 	id       string // of the network
 	defaults definition
+
+	namespace   string
+	credentials registryauth.File
 }
 
 // newSwarm connects to the Docker API that the environment names (DOCKER_HOST,
@@ -53,8 +54,8 @@ func newSwarm(ctx context.Context, name string, defaults definition) (*swarmProv
 	}
 	p := &swarmProvider{
 		docker: docker,
-		// The pure Go resolver honours a deadline; a look-up of a service
-		// without a task hangs.
+		// The pure Go resolver honours a deadline; a lookup of a service without a
+		// task hangs.
 		resolver: &net.Resolver{PreferGo: true},
 		network:  name,
 		defaults: defaults,
@@ -66,7 +67,8 @@ func newSwarm(ctx context.Context, name string, defaults definition) (*swarmProv
 	return p, nil
 }
 
-// check says what a user has to do before functions can run here.
+// check returns an error that says what a user has to do before functions can run
+// here.
 func (p *swarmProvider) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -80,18 +82,18 @@ func (p *swarmProvider) check(ctx context.Context) error {
 	n, err := p.docker.NetworkInspect(ctx, p.network, network.InspectOptions{})
 	switch {
 	case isNotFound(err):
-		return fmt.Errorf("there is no network %q: run docker network create --driver overlay --attachable %s", p.network, p.network)
+		return fmt.Errorf("there is no network %q: run docker network create --driver overlay --attachable --subnet %s %s", p.network, functionsSubnet, p.network)
 	case err != nil:
 		return fmt.Errorf("inspect network %s: %w", p.network, err)
 	case n.Driver != "overlay" || n.Scope != "swarm":
-		return fmt.Errorf("network %q is a %s network of scope %s, not an overlay: run docker network create --driver overlay --attachable NAME and start the gateway with -network NAME", p.network, n.Driver, n.Scope)
+		return fmt.Errorf("network %q is a %s network of scope %s, not an overlay: run docker network create --driver overlay --attachable --subnet %s NAME and start the gateway with -network NAME", p.network, n.Driver, n.Scope, functionsSubnet)
 	}
 	p.id = n.ID
 	return nil
 }
 
-// isNotFound reports whether the API said that there is no such object. The
-// client's errors say so to containerd's errdefs alone, which would be one more
+// isNotFound reports whether the API said that there is no such object. Only
+// containerd's errdefs recognises the client's errors, and it would be another
 // direct dependency.
 func isNotFound(err error) bool {
 	//lint:ignore SA1019 what replaces it is in the module that is spared
@@ -113,8 +115,7 @@ func (p *swarmProvider) list(ctx context.Context) ([]definition, error) {
 }
 
 func (p *swarmProvider) isFunction(s *swarm.Service) bool {
-	on, err := strconv.ParseBool(s.Spec.Labels[labelFunction])
-	if err == nil && !on {
+	if isNoFunction(s.Spec.Labels) {
 		return false
 	}
 	attached := func(n swarm.NetworkAttachmentConfig) bool { return n.Target == p.id || n.Target == p.network }
@@ -123,59 +124,14 @@ func (p *swarmProvider) isFunction(s *swarm.Service) bool {
 	return slices.ContainsFunc(s.Spec.TaskTemplate.Networks, attached) || slices.ContainsFunc(old, attached)
 }
 
-// define reads what the labels say. One that does not parse leaves its
-// default, and a line in problems.
+// define reads the labels of a service.
 func (p *swarmProvider) define(s *swarm.Service) definition {
 	d := p.defaults
 	d.name, d.service, d.created = s.Spec.Name, s.Spec.Name, s.CreatedAt
-	problem := func(label, value, want string) {
-		d.problems = append(d.problems, fmt.Sprintf("label %s=%q: %s; the default holds", label, value, want))
-	}
-	labels := s.Spec.Labels
-	if v, ok := labels[labelName]; ok {
-		if validName(v) {
-			d.name = v
-		} else {
-			problem(labelName, v, "not a name: a letter or digit, then letters, digits and ._-, 63 at most")
-		}
-	}
-	if v, ok := labels[labelFunction]; ok {
-		if _, err := strconv.ParseBool(v); err != nil {
-			problem(labelFunction, v, "want true or false")
-		}
-	}
-	if v, ok := labels[labelTimeout]; ok {
-		if t, err := parseDuration(v); err == nil && t > 0 {
-			d.timeout = t
-		} else {
-			problem(labelTimeout, v, "want a duration above 0 such as 90s")
-		}
-	}
-	if v, ok := labels[labelMaxInflight]; ok {
-		if n, err := strconv.Atoi(v); err == nil && n >= 0 {
-			d.maxInflight = n
-		} else {
-			problem(labelMaxInflight, v, "want a whole number, 0 for no limit")
-		}
-	}
-	if v, ok := labels[labelPort]; ok {
-		if n, err := strconv.ParseUint(v, 10, 16); err == nil && n > 0 {
-			d.port = int(n)
-		} else {
-			problem(labelPort, v, "want a port from 1 to 65535")
-		}
-	}
-	d.routes = splitList(labels[labelRoute])
-	d.intents = splitList(labels[labelIntent])
-	d.applications = splitList(labels[labelApplication])
-
-	limits, errs := parseScaleLabels(func(label string) (string, bool) {
-		v, ok := labels[label]
-		return v, ok
-	}, p.defaults.scale)
-	d.scale = limits
-	for _, err := range errs {
-		d.problems = append(d.problems, err.Error())
+	d.rollout = rolling(s.UpdateStatus)
+	d, problems := parseLabels(s.Spec.Labels, d)
+	for _, problem := range problems {
+		d.problems = append(d.problems, problem.String())
 	}
 	if mode := s.Spec.Mode.Replicated; mode != nil {
 		d.replicas = 1
@@ -183,7 +139,7 @@ func (p *swarmProvider) define(s *swarm.Service) definition {
 			d.replicas = int(*mode.Replicas)
 		}
 	} else {
-		d.scale.fixed = true
+		d.scale.Fixed = true
 		if s.ServiceStatus != nil {
 			d.replicas = int(s.ServiceStatus.DesiredTasks)
 		}
@@ -211,7 +167,7 @@ func (p *swarmProvider) watch(ctx context.Context, changed func()) error {
 // service without such a task it does not answer at all, so that a look-up
 // without an answer is an error here.
 func (p *swarmProvider) addresses(ctx context.Context, d definition) ([]string, error) {
-	if d.replicas == 0 && !d.scale.fixed {
+	if d.replicas == 0 && !d.scale.Fixed {
 		return nil, nil
 	}
 	ips, err := p.resolver.LookupNetIP(ctx, "ip4", "tasks."+d.service+".")
@@ -231,8 +187,8 @@ func (p *swarmProvider) addresses(ctx context.Context, d definition) ([]string, 
 }
 
 // rolling reports whether a rollout or a rollback of the service is under way or
-// paused. An update now would make Swarm go on with a paused one, and take the
-// version that is being rolled out for the one to roll back to.
+// paused. An update now would make Swarm resume a paused one, and a rollback would
+// go to the version that is being rolled out.
 func rolling(s *swarm.UpdateStatus) bool {
 	if s == nil {
 		return false
@@ -251,7 +207,7 @@ func (p *swarmProvider) scale(ctx context.Context, d definition, decide func(cur
 			return fmt.Errorf("scale %s: %w", d.service, errNotFound)
 		}
 		if err != nil {
-			return fmt.Errorf("scale %s: %w", d.service, err)
+			return fmt.Errorf("scale %s: %w", d.service, dockerError(err))
 		}
 		mode := s.Spec.Mode.Replicated
 		if mode == nil {
@@ -266,7 +222,7 @@ func (p *swarmProvider) scale(ctx context.Context, d definition, decide func(cur
 			return nil
 		}
 		if rolling(s.UpdateStatus) && current > 0 {
-			return fmt.Errorf("scale %s from %d to %d: %w", d.service, current, wanted, errRollout)
+			return fmt.Errorf("scale %s from %d to %d: %w", d.service, current, wanted, scale.ErrRollout)
 		}
 		replicas := uint64(max(wanted, 0))
 		mode.Replicas = &replicas
@@ -275,8 +231,11 @@ func (p *swarmProvider) scale(ctx context.Context, d definition, decide func(cur
 		if err == nil {
 			return nil
 		}
+		if isNotFound(err) { // removed since it was read
+			return fmt.Errorf("scale %s: %w", d.service, errNotFound)
+		}
 		if !strings.Contains(err.Error(), "update out of sequence") {
-			return fmt.Errorf("scale %s from %d to %d: %w", d.service, current, wanted, err)
+			return fmt.Errorf("scale %s from %d to %d: %w", d.service, current, wanted, dockerError(err))
 		}
 		if err := sleep(ctx, 20*time.Millisecond); err != nil {
 			return err

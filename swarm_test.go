@@ -2,149 +2,18 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"faas/internal/scale"
 )
-
-// A fakeDocker answers as the Docker API does, with what testdata/docker holds.
-type fakeDocker struct {
-	t *testing.T
-
-	mu       sync.Mutex
-	answers  map[string]http.HandlerFunc // by method and path without the version
-	requests []string
-	updates  []serviceUpdate
-}
-
-// A serviceUpdate is what a POST to /services/ID/update said.
-type serviceUpdate struct {
-	version, registryAuthFrom, auth string
-	replicas                        uint64
-	image                           string
-}
-
-// startDocker serves a fake API until the test ends, and makes the Docker
-// client of this process use it.
-func startDocker(t *testing.T) *fakeDocker {
-	t.Helper()
-	d := &fakeDocker{t: t, answers: map[string]http.HandlerFunc{}}
-	s := httptest.NewServer(d)
-	t.Cleanup(s.Close)
-	t.Setenv("DOCKER_HOST", "tcp://"+s.Listener.Addr().String())
-	t.Setenv("DOCKER_TLS_VERIFY", "")
-	t.Setenv("DOCKER_CERT_PATH", "")
-	t.Setenv("DOCKER_API_VERSION", "")
-	d.answer("GET /info", file(t, "info.json"))
-	d.answer("GET /networks/functions", file(t, "network.json"))
-	d.answer("GET /services", file(t, "services.json"))
-	return d
-}
-
-// file answers with a file of testdata/docker.
-func file(t *testing.T, name string) http.HandlerFunc {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join("testdata", "docker", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.Write(b)
-	}
-}
-
-// refusal answers with an error as Docker words it.
-func refusal(status int, message string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		json.NewEncoder(w).Encode(map[string]string{"message": message})
-	}
-}
-
-func (d *fakeDocker) answer(what string, h http.HandlerFunc) {
-	d.mu.Lock()
-	d.answers[what] = h
-	d.mu.Unlock()
-}
-
-func (d *fakeDocker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Api-Version", "1.41")
-	w.Header().Set("Ostype", "linux")
-	path := r.URL.Path
-	if strings.HasPrefix(path, "/v1.") {
-		path = path[strings.Index(path[1:], "/")+1:]
-	}
-	if path == "/_ping" {
-		io.WriteString(w, "OK")
-		return
-	}
-	d.mu.Lock()
-	d.requests = append(d.requests, r.Method+" "+path+"?"+r.URL.RawQuery)
-	h := d.answers[r.Method+" "+path]
-	d.mu.Unlock()
-	if h == nil {
-		refusal(http.StatusNotFound, "page not found")(w, r)
-		return
-	}
-	h(w, r)
-}
-
-// updated answers a service update with fail, if there is one, and keeps it.
-func (d *fakeDocker) updated(fail func(n int) string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		var spec struct {
-			Mode struct {
-				Replicated struct{ Replicas *uint64 }
-			}
-			TaskTemplate struct {
-				ContainerSpec struct{ Image string }
-			}
-		}
-		if err := json.NewDecoder(r.Body).Decode(&spec); err != nil {
-			d.t.Errorf("update: %v", err)
-		}
-		q := r.URL.Query()
-		u := serviceUpdate{q.Get("version"), q.Get("registryAuthFrom"), r.Header.Get("X-Registry-Auth"), 0, spec.TaskTemplate.ContainerSpec.Image}
-		if spec.Mode.Replicated.Replicas != nil {
-			u.replicas = *spec.Mode.Replicated.Replicas
-		}
-		d.mu.Lock()
-		d.updates = append(d.updates, u)
-		n := len(d.updates)
-		d.mu.Unlock()
-		if message := fail(n); message != "" {
-			refusal(http.StatusInternalServerError, message)(w, r)
-			return
-		}
-		io.WriteString(w, `{"Warnings":null}`)
-	}
-}
-
-var swarmDefaults = definition{port: 8080, timeout: time.Minute, maxInflight: 5,
-	scale: scaleLimits{kind: scaleCapacity, target: 10, min: 1, max: 20, zeroDuration: defaultZeroDuration, factor: defaultScaleFactor}}
-
-func connect(t *testing.T) *swarmProvider {
-	t.Helper()
-	p, err := newSwarm(t.Context(), "functions", swarmDefaults)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.docker.Close() })
-	return p
-}
 
 // An operator who starts the gateway in the wrong place is told what to do.
 func TestSwarmSaysWhyItCannotStart(t *testing.T) {
@@ -171,7 +40,7 @@ func TestSwarmSaysWhyItCannotStart(t *testing.T) {
 		}, []string{"not a Swarm manager", "start the gateway on a manager"}},
 		{"no network", func(t *testing.T, d *fakeDocker) {
 			d.answer("GET /networks/functions", refusal(404, "network functions not found"))
-		}, []string{`no network "functions"`, "docker network create --driver overlay --attachable functions"}},
+		}, []string{`no network "functions"`, "docker network create --driver overlay --attachable --subnet 10.83.0.0/16 functions"}},
 		{"a bridge", func(t *testing.T, d *fakeDocker) {
 			d.answer("GET /networks/functions", func(w http.ResponseWriter, r *http.Request) {
 				io.WriteString(w, `{"Name":"functions","Id":"1","Driver":"bridge","Scope":"local"}`)
@@ -220,11 +89,12 @@ func TestSwarmServicesBecomeFunctions(t *testing.T) {
 		function("catservice", at(1, 500*time.Millisecond), func(d *definition) { d.replicas = 3 }),
 		function("orders", at(2, 0), func(d *definition) {
 			d.service, d.timeout, d.maxInflight, d.port = "shop_orders", 90*time.Second, 12, 9000
-			d.routes = []string{"POST /orders/{id}", "GET /orders/{id}"}
-			d.intents, d.applications = []string{"OrderIntent", "CancelIntent"}, []string{"amzn1.ask.skill.1"}
-			d.scale = scaleLimits{kind: scaleRPS, target: 3.5, min: 2, max: 7, zero: true, zeroDuration: 3 * time.Minute, factor: defaultScaleFactor}
+			d.claim(labelRoute, []string{"POST /orders/{id}", "GET /orders/{id}"})
+			d.claim(labelIntent, []string{"OrderIntent", "CancelIntent"})
+			d.claim(labelApplication, []string{"amzn1.ask.skill.1"})
+			d.scale = scale.Limits{Kind: scale.RPS, Target: 3.5, Min: 2, Max: 7, Zero: true, ZeroDuration: 3 * time.Minute, Factor: defaultScaleFactor}
 		}),
-		function("everywhere", at(3, 0), func(d *definition) { d.scale.fixed = true; d.replicas = 3 }),
+		function("everywhere", at(3, 0), func(d *definition) { d.scale.Fixed = true; d.replicas = 3 }),
 		function("legacy", at(4, 0), func(d *definition) { d.replicas = 1 }),
 		function("mislabelled", at(5, 0), func(d *definition) { d.replicas = 1 }),
 	}
@@ -234,7 +104,7 @@ func TestSwarmServicesBecomeFunctions(t *testing.T) {
 	for i := range want {
 		got := defs[i]
 		if want[i].name == "mislabelled" {
-			for _, label := range []string{labelName, labelFunction, labelTimeout, labelMaxInflight, labelPort, "com.openfaas.scale.max"} {
+			for _, label := range []string{"com.openfaas.function", "faas.function", "faas.timeout", "faas.max-inflight", "faas.port", "com.openfaas.scale.max"} {
 				if n := strings.Count(strings.Join(got.problems, "\n"), "label "+label); n != 1 {
 					t.Errorf("label %s is reported %d times, want once, in %q", label, n, got.problems)
 				}
@@ -370,6 +240,10 @@ func TestSwarmScale(t *testing.T) {
 	if err := p.scale(t.Context(), definition{service: "removed"}, func(int) int { return 1 }); !errors.Is(err, errNotFound) {
 		t.Errorf("a service that is gone: got %v, want %v", err, errNotFound)
 	}
+	d.answer(update, refusal(404, "rpc error: code = NotFound desc = service 0aaaaaaaaaaaaaaaaaaaaaaaa not found"))
+	if err := p.scale(t.Context(), definition{service: "catservice"}, func(int) int { return 1 }); !errors.Is(err, errNotFound) {
+		t.Errorf("a service that goes as it is scaled: got %v, want %v", err, errNotFound)
+	}
 	d.answer("GET /services/everywhere", func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, `{"ID":"1","Spec":{"Name":"everywhere","Mode":{"Global":{}}}}`)
 	})
@@ -404,58 +278,18 @@ func TestSwarmLeavesARolloutAlone(t *testing.T) {
 		d.answer("POST /services/0aaaaaaaaaaaaaaaaaaaaaaaa/update", d.updated(func(int) string { return "" }))
 		d.updates = nil
 		err := p.scale(t.Context(), definition{service: "catservice"}, func(int) int { return 5 })
-		if errors.Is(err, errRollout) != c.untouched || (len(d.updates) == 0) != c.untouched {
+		d.answer("GET /services", func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(w, `[{"ID":"0aaaaaaaaaaaaaaaaaaaaaaaa","Spec":{"Name":"catservice","Mode":{"Replicated":{"Replicas":%d}},`+
+				`"TaskTemplate":{"Networks":[{"Target":"functions"}]}},"UpdateStatus":{"State":%q}}]`, c.replicas, c.state)
+		})
+		under := !strings.HasSuffix(c.state, "completed")
+		if defs, err := p.list(t.Context()); err != nil || len(defs) != 1 || defs[0].rollout != under {
+			t.Errorf("%s: got %v, %+v, want one function with rollout %v", c.state, err, defs, under)
+		}
+		if errors.Is(err, scale.ErrRollout) != c.untouched || (len(d.updates) == 0) != c.untouched {
 			t.Errorf("%s with %d replicas: got %v and %d updates, want it left alone: %v", c.state, c.replicas, err, len(d.updates), c.untouched)
 		}
 	}
-}
-
-// startDNS answers queries for A records by answer, until the test ends; nil
-// is no answer at all.
-func startDNS(t *testing.T, answer func(name string) []net.IP) *net.Resolver {
-	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		b := make([]byte, 512)
-		for {
-			n, from, err := pc.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			q := b[:n]
-			name, end := "", 12
-			for q[end] != 0 {
-				name += string(q[end+1:end+1+int(q[end])]) + "."
-				end += 1 + int(q[end])
-			}
-			end += 5 // the root label, type, class
-			ips := answer(name)
-			if ips == nil {
-				continue
-			}
-			r := append([]byte{q[0], q[1], 0x81, 0x80, 0, 1, 0, byte(len(ips)), 0, 0, 0, 0}, q[12:end]...)
-			if len(ips) == 0 {
-				r[3] |= 3 // NXDOMAIN
-			}
-			for _, ip := range ips {
-				r = append(r, 0xc0, 12, 0, 1, 0, 1, 0, 0, 2, 88, 0, 4)
-				r = append(r, ip.To4()...)
-			}
-			pc.WriteTo(r, from)
-		}
-	}()
-	t.Cleanup(func() {
-		pc.Close()
-		<-done
-	})
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", pc.LocalAddr().String())
-	}}
 }
 
 func TestSwarmAddresses(t *testing.T) {
@@ -491,7 +325,7 @@ func TestSwarmAddresses(t *testing.T) {
 	if got, err := look(definition{service: "catservice", port: 1}); err != nil || len(got) != 0 || len(asked) > 0 {
 		t.Errorf("no replica wanted: got %v, %v and %d queries, want nothing asked", got, err, len(asked))
 	}
-	if got, err := look(definition{service: "catservice", port: 1, scale: scaleLimits{fixed: true}}); err != nil || len(got) != 2 {
+	if got, err := look(definition{service: "catservice", port: 1, scale: scale.Limits{Fixed: true}}); err != nil || len(got) != 2 {
 		t.Errorf("a global service: got %v, %v, want its tasks", got, err)
 	}
 }

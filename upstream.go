@@ -6,14 +6,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"syscall"
 	"time"
+
+	"faas/internal/transport"
+	"faas/internal/wire"
 )
 
 const (
@@ -28,6 +30,7 @@ const (
 	maxAnswerHead      = 1 << 20          // bytes of a function's status line and headers
 	replicaIdleTimeout = 90 * time.Second // less than a function's server keeps them, mostly
 	unackedTimeout     = 2 * time.Second  // of a replica's machine, not of its process
+	backOffLimit       = time.Second      // before what was lost is sent again; Linux takes no less
 )
 
 // newDialer makes connections to replicas. Keep-alive probes find out within
@@ -37,44 +40,47 @@ func newDialer() *net.Dialer {
 	return &net.Dialer{
 		Timeout:         dialTimeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 2},
+		Control: func(_, _ string, c syscall.RawConn) error {
+			transport.LimitBackOff(c, backOffLimit)
+			return nil // without the limit it only takes longer
+		},
+	}
+}
+
+// noteReached returns dial for invocations: their functions are told when a
+// replica accepts a connection.
+func noteReached(dial transport.DialFunc) transport.DialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if inv, ok := ctx.Value(invocationKey{}).(*invocation); ok && err == nil {
+			inv.f.reached.Store(true)
+		}
+		return conn, err
 	}
 }
 
 // A replicaTransport sends requests to addresses of replicas.
 type replicaTransport interface {
 	http.RoundTripper
-	closeIdle(addr string) // the replica left
+	CloseIdle(addr string) // the replica left
 }
 
 // newTransport returns the transport named kind: direct, or std for
 // net/http's.
-func newTransport(kind string, dial dialFunc) replicaTransport {
-	if kind == "std" {
-		return stdTransport{&http.Transport{
-			DialContext:            dial,
-			DisableCompression:     true,
-			MaxIdleConns:           maxIdle,
-			MaxIdleConnsPerHost:    maxIdlePerReplica,
-			IdleConnTimeout:        replicaIdleTimeout,
-			MaxResponseHeaderBytes: maxAnswerHead,
-		}}
+func newTransport(kind string, dial transport.DialFunc) replicaTransport {
+	limits := transport.Limits{
+		IdlePerAddr: maxIdlePerReplica,
+		Idle:        maxIdle,
+		IdleTimeout: replicaIdleTimeout,
+		Head:        maxAnswerHead,
+		Unacked:     unackedTimeout,
+		BackOff:     backOffLimit,
 	}
-	return newDirectTransport(dial, transportLimits{
-		idlePerAddr: maxIdlePerReplica,
-		idle:        maxIdle,
-		idleTimeout: replicaIdleTimeout,
-		head:        maxAnswerHead,
-		unacked:     unackedTimeout,
-	})
+	if kind == "std" {
+		return transport.NewStandard(dial, limits)
+	}
+	return transport.New(dial, limits)
 }
-
-type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
-
-// stdTransport is net/http's own. It cannot close the idle connections of one
-// address, so all of them are.
-type stdTransport struct{ *http.Transport }
-
-func (t stdTransport) closeIdle(string) { t.CloseIdleConnections() }
 
 // An upstream is the RoundTripper of all invocations. It owns the request: its
 // URL.Host becomes the address of the replica.
@@ -97,35 +103,32 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	inv := invocationOf(ctx)
 	var body *replayBody
 	if req.Body != nil {
-		body = &replayBody{src: req.Body, atEnd: inv.bodyRead}
+		body = newReplayBody(req.Body, inv.bodyRead)
 	}
 	inv.body = body
 	tried := inv.tried[:0]
-	var vain time.Time // since when no replica accepts a connection
+	var refusedSince time.Time // since when no replica accepts a connection
 	pause := 25 * time.Millisecond
 	resent, unsent := 0, 0
-	if err := checkRequest(req); err != nil {
-		return nil, err
-	}
 	var err error
 	for attempt := 0; ; {
 		now := time.Now()
 		if inv.f.stale(now) {
 			u.refresh(inv.f)
 		}
-		r := inv.f.balancer.pick(tried)
+		r := inv.f.balancer.pick(tried, now)
 		if r != nil && r.doubt(now) {
 			u.refresh(inv.f) // which probes it
 			r.inflight.Add(-1)
-			r = inv.f.balancer.pick(tried)
+			r = inv.f.balancer.pick(tried, now)
 		}
 		if r == nil {
 			switch {
 			case len(inv.f.balancer.replicas()) == 0:
 				err = u.await(ctx, inv.f)
-				vain = time.Time{}
+				refusedSince = time.Time{}
 				req.Header["X-Timeout"] = []string{inv.timeLeft()} // less than it was
-			case !vain.IsZero() && time.Since(vain) > connectBudget:
+			case !refusedSince.IsZero() && time.Since(refusedSince) > connectBudget:
 				err = errUnreachable
 			default:
 				err = sleep(ctx, pause)
@@ -150,30 +153,29 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 		inv.replica = r
 		var resp *http.Response
 		if resp, err = u.transport.RoundTrip(req); err == nil {
-			inv.f.balancer.answered(r, now)
+			inv.f.balancer.answered(r, resp.StatusCode, now)
+			inv.watchAnswer(ctx, resp)
 			return resp, nil
 		}
 		inv.release()
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+		if over := inv.over(req, err); over != nil {
+			return nil, over
 		}
-		if body != nil && body.broken.Load() && !errors.Is(err, errRequestBody) {
-			err = fmt.Errorf("%w: %w", errRequestBody, err) // net/http's transport does not say so
-		}
-		if errors.Is(err, errRequestBody) || errors.Is(err, errInvalidRequest) {
+		if errors.Is(err, transport.ErrRequestBody) || errors.Is(err, transport.ErrInvalidRequest) {
 			return nil, err // no replica's fault
 		}
 		stage := stageOf(err)
-		if stage == stageDial || lost(err) {
+		if stage == transport.StageDial || lost(err) {
 			inv.f.balancer.failed(r, time.Now())
 			u.refresh(inv.f)
 		}
-		if stage == stageSent {
+		if stage == transport.StageSent {
+			inv.f.balancer.outcome(r, true, now, time.Now())
 			if resent++; resent > resendLimit || !idempotent(req) {
 				return nil, fmt.Errorf("replica %s: %w", r.addr, err)
 			}
 		}
-		if stage == stageUnsent {
+		if stage == transport.StageUnsent {
 			if unsent++; unsent > unsentLimit {
 				return nil, fmt.Errorf("replica %s: %w", r.addr, err)
 			}
@@ -183,16 +185,19 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 			pause = min(2*pause, 200*time.Millisecond)
 		}
 		if !body.rewindable() {
+			if stage == transport.StageDial {
+				err = fmt.Errorf("%w: %w", errUnreachable, err)
+			}
 			return nil, fmt.Errorf("replica %s, and the body cannot be sent again: %w", r.addr, err)
 		}
-		if stage != stageDial {
-			vain = time.Time{} // it did accept one
+		if stage != transport.StageDial {
+			refusedSince = time.Time{} // it did accept one
 		} else {
-			if vain.IsZero() {
-				vain = time.Now()
+			if refusedSince.IsZero() {
+				refusedSince = time.Now()
 			}
 			// However many more there are: each may hang for dialTimeout.
-			if time.Since(vain) > connectBudget {
+			if time.Since(refusedSince) > connectBudget {
 				return nil, fmt.Errorf("%w: %w", errUnreachable, err)
 			}
 			tried = append(tried, r)
@@ -202,21 +207,31 @@ func (u *upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// checkRequest finds what cannot be sent as HTTP/1.1, whichever the transport:
-// the caller's mistake, and no replica's.
-func checkRequest(req *http.Request) error {
-	if !isToken(req.Method) {
-		return fmt.Errorf("%w: method %q", errInvalidRequest, req.Method)
-	}
-	if !isHost(req.Host) && req.Host != "" {
-		return fmt.Errorf("%w: host %q", errInvalidRequest, req.Host)
-	}
-	for name := range req.Trailer {
-		if !isToken(name) || isOwnField(name) {
-			return fmt.Errorf("%w: trailer %q", errInvalidRequest, name)
+// over returns why no further attempt can help an invocation that has just
+// failed in one, as failed says: its limit, its caller, or the body that the
+// caller sends; nil if the replica is to blame.
+func (inv *invocation) over(req *http.Request, failed error) error {
+	ctx := req.Context()
+	if !time.Now().Before(inv.deadline) {
+		if stageOf(failed) == transport.StageUnsent && inv.body != nil && !inv.body.ended.Load() {
+			return errStalledBody
 		}
+		return context.DeadlineExceeded // the guard may be a moment behind
 	}
-	return nil
+	if ctx.Err() != nil && inv.request.Err() != nil {
+		inv.body.settle() // net/http ends the request first, then the Read that failed
+	}
+	err := inv.body.failure()
+	if err == nil {
+		return context.Cause(ctx)
+	}
+	// A caller that closed its side in the middle may still read an answer.
+	if _, broken := errors.AsType[*net.OpError](err); inv.request.Err() != nil &&
+		(broken && !errors.Is(err, wire.ErrRefused) || req.ProtoMajor > 1) {
+		inv.end(context.Cause(inv.request))
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("%w: %w", transport.ErrRequestBody, err)
 }
 
 // again returns a copy of req whose URL and header can be changed.
@@ -239,21 +254,21 @@ func (u *upstream) await(ctx context.Context, f *function) error {
 		}
 		u.refresh(f)
 	})
-	if errors.Is(err, context.DeadlineExceeded) {
-		return errNoReplica // the invocation's own limit came first
+	if errors.Is(err, errNoReplica) || errors.Is(err, context.DeadlineExceeded) { // or the invocation's own limit
+		return f.admission.noReplica()
 	}
 	return err
 }
 
 // stageOf says how far a failed attempt got; what is unknown counts as sent.
-func stageOf(err error) attemptStage {
-	if attempt, ok := errors.AsType[*attemptError](err); ok {
-		return attempt.stage
+func stageOf(err error) transport.Stage {
+	if attempt, ok := errors.AsType[*transport.Error](err); ok {
+		return attempt.Stage
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return stageDial
+		return transport.StageDial
 	}
-	return stageSent
+	return transport.StageSent
 }
 
 // lost reports whether err means that the peer's machine is silent or gone,
@@ -283,64 +298,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// A replayBody is a request body that can be read from its start again as long
-// as no more than replayLimit has been read. One reader at a time: a
-// RoundTripper does not read after it has returned an error.
-type replayBody struct {
-	src  io.ReadCloser
-	kept []byte
-	over bool // more was read than is kept
+// A backoff grows from first to most, each time by half to twice as much.
+type backoff struct{ first, most, last time.Duration }
 
-	atEnd func() // called when its end has been read; may be nil
-	ended atomic.Bool
-
-	broken atomic.Bool // reading src has failed
+func (b *backoff) next() time.Duration {
+	b.last = min(max(b.first, b.last+b.last/2+rand.N(b.last/2+1)), b.most)
+	return b.last
 }
 
-// rewindable reports whether open gives the whole body. No body is.
-func (b *replayBody) rewindable() bool { return b == nil || !b.over }
-
-func (b *replayBody) open() io.ReadCloser { return &replayReader{b: b} }
-
-// reopen is a http.Request.GetBody.
-func (b *replayBody) reopen() (io.ReadCloser, error) {
-	if b.over {
-		return nil, errors.New("too much of the body was sent to send it again")
-	}
-	return b.open(), nil
-}
-
-// A replayReader reads what is kept, then the source. Its Close leaves the
-// source open for the next attempt; ReverseProxy closes it.
-type replayReader struct {
-	b   *replayBody
-	off int
-}
-
-func (r *replayReader) Read(p []byte) (int, error) {
-	b := r.b
-	if r.off < len(b.kept) {
-		n := copy(p, b.kept[r.off:])
-		r.off += n
-		return n, nil
-	}
-	n, err := b.src.Read(p)
-	if err == io.EOF && !b.ended.Swap(true) && b.atEnd != nil {
-		b.atEnd()
-	}
-	if err != nil && err != io.EOF {
-		b.broken.Store(true)
-	}
-	switch {
-	case b.over:
-	case len(b.kept)+n <= replayLimit:
-		b.kept = append(b.kept, p[:n]...)
-		r.off += n
-	case n > 0:
-		b.over, b.kept = true, nil
-		r.off = 0
-	}
-	return n, err
-}
-
-func (r *replayReader) Close() error { return nil }
+func (b *backoff) reset() { b.last = 0 }

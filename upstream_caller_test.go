@@ -1,6 +1,6 @@
 package main
 
-// Requests that fail by the caller's mistake, and dials that time out.
+// Attempts that fail: whose time was over, and what the next one is told.
 
 import (
 	"bufio"
@@ -9,79 +9,96 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"faas/internal/tcptest"
+	"faas/internal/transport"
 )
 
-// A request that cannot be sent on is the caller's mistake, and so is a body
-// that is cut short: no replica is blamed.
-func TestAMalformedRequestIsTheCallersMistake(t *testing.T) {
+// hangingAddr returns an address that leaves connections waiting.
+func hangingAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	raw, err := ln.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		c, err := net.DialTimeout("tcp", ln.Addr().String(), 100*time.Millisecond)
+		if err != nil {
+			return ln.Addr().String()
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Skip("this system does not leave connections waiting when a listener's backlog is full")
+	return ""
+}
+
+// The error of a dial that timed out is a context.DeadlineExceeded, as that of
+// the invocation's limit is. The caller is told which it was.
+func TestADialThatTimesOutIsNoTimeoutOfTheFunction(t *testing.T) {
+	hangs := func() string { return hangingAddr(t) }
+	refuses := func() string { return closedAddr(t) }
+	answers := func() string { return startReplica(t, echoReplica) }
+	type addrs = []func() string
+	cases := []struct {
+		name   string
+		limit  time.Duration
+		addrs  addrs
+		status int
+	}{
+		{"hangs", 20 * time.Second, addrs{hangs}, 502},
+		{"refuses", 20 * time.Second, addrs{refuses}, 502},
+		{"one-hangs-one-refuses", 20 * time.Second, addrs{hangs, refuses}, 502},
+		{"limit-while-it-hangs", 300 * time.Millisecond, addrs{hangs}, 504},
+		{"limit-while-the-second-hangs", 1300 * time.Millisecond, addrs{hangs, hangs}, 504},
+		{"limit-while-it-refuses", 300 * time.Millisecond, addrs{refuses}, 504},
+		{"one-hangs-one-answers", 20 * time.Second, addrs{hangs, answers}, 200},
+	}
 	bothTransports(t, func(t *testing.T, args ...string) {
 		p := newMemoryProvider()
-		p.set("echo", nil, startReplica(t, func(w http.ResponseWriter, r *http.Request) {
-			io.Copy(io.Discard, r.Body)
-		}))
-		base := startGateway(t, p, args...)
-		for _, head := range []string{
-			"Transfer-Encoding: chunked\r\nTrailer: Host\r\n\r\n0\r\n\r\n",
-			"Transfer-Encoding: chunked\r\nTrailer: X T\r\n\r\n0\r\n\r\n",
-		} {
-			c := dialRaw(t, base)
-			c.send("%s", "POST /function/echo HTTP/1.1\r\nHost: a\r\n"+head)
-			if resp, text := c.receive("POST"); resp.StatusCode != http.StatusBadRequest {
-				t.Errorf("%q: got %d %q, want 400", head, resp.StatusCode, text)
+		for _, c := range cases {
+			var list []string
+			for _, addr := range c.addrs {
+				list = append(list, addr())
 			}
+			p.set(c.name, func(d *definition) { d.timeout = c.limit }, list...)
 		}
-		for _, rest := range []string{
-			"Content-Length: 100000\r\n\r\nshort",
-			"Transfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n",
-		} {
-			conn, err := net.Dial("tcp", base[len("http://"):])
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(10 * time.Second))
-			fmt.Fprintf(conn, "POST /function/echo HTTP/1.1\r\nHost: a\r\n%s", rest)
-			conn.(*net.TCPConn).CloseWrite()
-			if got, _ := io.ReadAll(conn); len(got) < 12 || string(got[9:12]) != "400" {
-				t.Errorf("%q: got %q, want 400", rest, got)
+		base := startGateway(t, p, args...)
+		for _, c := range cases { // who comes earlier waits for one that accepts connections
+			waitForMetric(t, base, fmt.Sprintf(`gateway_service_count{function_name=%q} %d`, c.name, len(c.addrs)))
+		}
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		for _, c := range cases {
+			for _, size := range []int{0, 5, 2 * replayLimit} {
+				wg.Go(func() {
+					resp, err := http.Post(base+"/function/"+c.name, "text/plain", strings.NewReader(strings.Repeat("x", size)))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					resp.Body.Close()
+					if resp.StatusCode != c.status {
+						t.Errorf("%s, %d bytes: got %d, want %d", c.name, size, resp.StatusCode, c.status)
+					}
+				})
 			}
 		}
 	})
-}
-
-func TestHTTP2RequestsThatHTTP1CannotCarryAreRefused(t *testing.T) {
-	for _, req := range []*http.Request{
-		{Method: "GE T", Host: "a"},
-		{Method: "GET", Host: "a/b"},
-	} {
-		f := &function{name: "echo"}
-		f.def.Store(&definition{})
-		if code, text := outcome(context.Background(), f, checkRequest(req)); code != http.StatusBadRequest {
-			t.Errorf("%q %q: got %d %q, want 400", req.Method, req.Host, code, text)
-		}
-	}
-}
-
-// The error of a dial that timed out is a context.DeadlineExceeded too.
-func TestADialThatTimesOutIsNoTimeoutOfTheFunction(t *testing.T) {
-	_, dialErr := (&net.Dialer{Deadline: time.Unix(1, 0)}).Dial("tcp", "127.0.0.1:1")
-	f := &function{name: "echo"}
-	f.def.Store(&definition{timeout: time.Minute})
-	for _, err := range []error{
-		fmt.Errorf("%w: %w", errUnreachable, dialErr),
-		fmt.Errorf("replica, and the body cannot be sent again: %w", dialErr),
-		fmt.Errorf("%w: %w", errUnreachable, &attemptError{stageDial, dialErr}),
-	} {
-		if code, text := outcome(context.Background(), f, err); code != http.StatusBadGateway {
-			t.Errorf("%v: got %d %q, want 502", err, code, text)
-		}
-	}
-	if code, _ := outcome(context.Background(), f, context.DeadlineExceeded); code != http.StatusGatewayTimeout {
-		t.Errorf("the invocation's limit: got %d, want 504", code)
-	}
 }
 
 // What the function is told in X-Timeout is what is left when it gets the
@@ -91,7 +108,7 @@ func TestTheTimeLeftIsCountedAfterARetry(t *testing.T) {
 	bothTransports(t, func(t *testing.T, args ...string) {
 		left := make(chan time.Duration, 1)
 		p := newMemoryProvider()
-		p.set("second", nil, startScriptedReplica(t, func(n int64, c net.Conn) {
+		p.set("second", nil, tcptest.Start(t, func(n int64, c net.Conn) {
 			req, err := http.ReadRequest(bufio.NewReader(c))
 			if err != nil {
 				return
@@ -123,7 +140,7 @@ func TestAttemptsThatSendNothingAreCounted(t *testing.T) {
 			if attempts++; attempts > 100 {
 				panic("no end of attempts")
 			}
-			return nil, &attemptError{stageUnsent, io.ErrClosedPipe}
+			return nil, &transport.Error{Stage: transport.StageUnsent, Err: io.ErrClosedPipe}
 		})}
 		ctx := context.WithValue(t.Context(), invocationKey{}, &invocation{f: f, guard: guard{deadline: time.Now().Add(time.Hour)}})
 		req, err := http.NewRequestWithContext(ctx, "GET", "http://f0/", nil)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,6 +17,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"faas/internal/tcptest"
+	"faas/internal/transport"
 )
 
 // bothTransports runs a test with each way to replicas.
@@ -25,37 +27,6 @@ func bothTransports(t *testing.T, test func(t *testing.T, args ...string)) {
 	for _, kind := range []string{"direct", "std"} {
 		t.Run(kind, func(t *testing.T) { test(t, "-transport", kind) })
 	}
-}
-
-// A rawReplica is a TCP server that a test scripts: each connection goes to
-// serve with its number, from 1.
-func startScriptedReplica(t *testing.T, serve func(n int64, c net.Conn)) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	var n atomic.Int64
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			i := n.Add(1)
-			wg.Go(func() {
-				defer c.Close()
-				c.SetDeadline(time.Now().Add(30 * time.Second))
-				serve(i, c)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		ln.Close()
-		wg.Wait()
-	})
-	return ln.Addr().String()
 }
 
 func TestARefusedDialGoesElsewhere(t *testing.T) {
@@ -76,7 +47,7 @@ func TestARefusedDialGoesElsewhere(t *testing.T) {
 func TestAFunctionWhoseReplicasComeUpLateIsWaitedFor(t *testing.T) {
 	bothTransports(t, func(t *testing.T, args ...string) {
 		p := newMemoryProvider()
-		addr := closedAddr(t)
+		addr := freeAddr(t)
 		p.set("late", nil, addr)
 		base := startGateway(t, p, args...)
 		go func() {
@@ -99,7 +70,7 @@ func TestAFunctionWhoseReplicasComeUpLateIsWaitedFor(t *testing.T) {
 func TestASentPOSTIsNotSentAgain(t *testing.T) {
 	bothTransports(t, func(t *testing.T, args ...string) {
 		var got atomic.Int64
-		addr := startScriptedReplica(t, func(_ int64, c net.Conn) {
+		addr := tcptest.Start(t, func(_ int64, c net.Conn) {
 			if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
 				io.Copy(io.Discard, req.Body)
 				got.Add(1)
@@ -129,7 +100,7 @@ func TestAnIdempotentRequestIsSentAgain(t *testing.T) {
 				body = strings.Repeat("x", 20<<10)
 			}
 			var hash atomic.Value
-			addr := startScriptedReplica(t, func(n int64, c net.Conn) {
+			addr := tcptest.Start(t, func(n int64, c net.Conn) {
 				req, err := http.ReadRequest(bufio.NewReader(c))
 				if err != nil {
 					return
@@ -159,7 +130,7 @@ func TestAClosedKeptAliveConnectionLosesNoPOST(t *testing.T) {
 	for _, size := range []int{0, 10, 20 << 10, 1 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			closed := make(chan struct{}, 100)
-			addr := startScriptedReplica(t, func(_ int64, c net.Conn) {
+			addr := tcptest.Start(t, func(_ int64, c net.Conn) {
 				req, err := http.ReadRequest(bufio.NewReader(c))
 				if err != nil {
 					return
@@ -186,7 +157,7 @@ func TestAClosedKeptAliveConnectionLosesNoPOST(t *testing.T) {
 func TestWaitingForTheFirstReplica(t *testing.T) {
 	p := newMemoryProvider()
 	addr := startReplica(t, echoReplica)
-	p.set("cold", func(d *definition) { d.scale.max = 5 })
+	p.set("cold", func(d *definition) { d.scale.Max = 5 })
 	p.scaled = func(d definition, wanted int) { p.setAddrs(d.name, addr) }
 	base := startGateway(t, p)
 
@@ -216,7 +187,7 @@ func TestWaitingForTheFirstReplica(t *testing.T) {
 
 func TestAFullLineIs429AndARemovedFunction404(t *testing.T) {
 	p := newMemoryProvider()
-	p.set("cold", func(d *definition) { d.scale.fixed = true })
+	p.set("cold", func(d *definition) { d.scale.Fixed = true })
 	base := startGateway(t, p, "-queue", "1", "-queue-timeout", "20s")
 	type answer struct {
 		status int
@@ -355,35 +326,6 @@ func TestBodiesStreamBothWays(t *testing.T) {
 	})
 }
 
-func TestReplayBody(t *testing.T) {
-	long := bytes.Repeat([]byte("0123456789"), replayLimit/5)
-	for _, c := range []struct {
-		name string
-		read int // before it is opened again
-		ok   bool
-	}{{"nothing", 0, true}, {"a part", 1000, true}, {"all that is kept", replayLimit, true}, {"more", replayLimit + 1, false}} {
-		t.Run(c.name, func(t *testing.T) {
-			b := &replayBody{src: io.NopCloser(bytes.NewReader(long))}
-			if _, err := io.CopyN(io.Discard, b.open(), int64(c.read)); err != nil {
-				t.Fatal(err)
-			}
-			if b.rewindable() != c.ok {
-				t.Fatalf("rewindable: got %v, want %v", b.rewindable(), c.ok)
-			}
-			again, err := b.reopen()
-			if (err == nil) != c.ok {
-				t.Fatalf("reopen: got %v, want it to work: %v", err, c.ok)
-			}
-			if !c.ok {
-				return
-			}
-			if got, err := io.ReadAll(again); err != nil || !bytes.Equal(got, long) {
-				t.Errorf("got %d bytes, %v, want all %d", len(got), err, len(long))
-			}
-		})
-	}
-}
-
 // Where many replicas are on a machine that is gone, a caller does not try them
 // all, one second each.
 func TestConnectingHasABudgetOverAllReplicas(t *testing.T) {
@@ -397,7 +339,7 @@ func TestConnectingHasABudgetOverAllReplicas(t *testing.T) {
 		f.balancer.update(addrs)
 		u := &upstream{log: r.log, refresh: func(*function) {}, transport: roundTripper(func(*http.Request) (*http.Response, error) {
 			time.Sleep(dialTimeout)
-			return nil, &attemptError{stageDial, syscall.ETIMEDOUT}
+			return nil, &transport.Error{Stage: transport.StageDial, Err: syscall.ETIMEDOUT}
 		})}
 		ctx := context.WithValue(t.Context(), invocationKey{}, &invocation{f: f, guard: guard{deadline: time.Now().Add(time.Hour)}})
 		req, err := http.NewRequestWithContext(ctx, "GET", "http://f0/", nil)

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,7 +25,11 @@ type contestant struct {
 	name string
 	addr string // that load is sent to
 	cmd  *exec.Cmd
-	more []int // other processes whose CPU time counts
+	log  string // the name of a file
+	more []int  // other processes whose CPU time counts
+
+	children bool // and that of the children of all of them
+	template bool // more is the fork server's template, which is replaced now and then
 
 	// mallocs reads how many objects the process has allocated so far; nil
 	// where there is no telling.
@@ -40,7 +43,7 @@ type contestant struct {
 func (b *bench) start(name, addr string, env []string, dir string, program string, args ...string) (*contestant, error) {
 	cmd := b.command(env, program, args...)
 	cmd.Dir = dir
-	log, err := os.Create(filepath.Join(b.dir, "log"))
+	log, err := os.CreateTemp(b.dir, "log")
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +54,7 @@ func (b *bench) start(name, addr string, env []string, dir string, program strin
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	c := &contestant{name: name, addr: addr, cmd: cmd}
+	c := &contestant{name: name, addr: addr, log: log.Name(), cmd: cmd}
 	b.started = append(b.started, c)
 	for end := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", addr)

@@ -82,7 +82,7 @@ func run(ctx context.Context, rounds, seconds int, only, caddy, output string) e
 	}
 	began := time.Now()
 	b.report.head(b)
-	for _, compare := range []func() error{b.gateways, b.registered, b.idleConnections, b.watchdogs, b.python, b.wholePath} {
+	for _, compare := range []func() error{b.gateways, b.registered, b.peers, b.idleConnections, b.watchdogs, b.python, b.wholePath} {
 		if err := compare(); err != nil {
 			return err
 		}

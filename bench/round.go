@@ -67,10 +67,19 @@ type usage struct {
 }
 
 func (c *contestant) usage() (u usage, err error) {
+	if c.template {
+		// The watchdog has reaped the earlier ones: their time is in that of its children.
+		if c.more, err = c.newestTemplate(); err != nil {
+			return u, err
+		}
+	}
 	for _, pid := range append([]int{c.cmd.Process.Pid}, c.more...) {
 		d, err := cpuTime(pid)
 		if err != nil {
 			return u, fmt.Errorf("CPU time of %s: %w", c.name, err)
+		}
+		if c.children {
+			d += childrenTime(pid)
 		}
 		u.cpu += d
 	}
@@ -78,6 +87,23 @@ func (c *contestant) usage() (u usage, err error) {
 		u.mallocs, err = c.mallocs()
 	}
 	return u, err
+}
+
+var templateReady = regexp.MustCompile(`"fork server is ready".* pid=(\d+)`)
+
+// newestTemplate reads the log for the process of the fork server's template; none: it
+// has none yet.
+func (c *contestant) newestTemplate() ([]int, error) {
+	log, err := os.ReadFile(c.log)
+	if err != nil {
+		return nil, err
+	}
+	ready := templateReady.FindAllSubmatch(log, -1)
+	if len(ready) == 0 {
+		return nil, nil
+	}
+	pid, err := strconv.Atoi(string(ready[len(ready)-1][1]))
+	return []int{pid}, err
 }
 
 // cpuTime returns the user and system time of all threads of a process, those
@@ -90,6 +116,20 @@ func cpuTime(pid int) (time.Duration, error) {
 		return 0, errno
 	}
 	return time.Duration(t.Nano()), nil
+}
+
+// childrenTime returns the user and system time of the children that a process has
+// reaped, to 10 ms; 0 if it is gone.
+func childrenTime(pid int) time.Duration {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 15 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[13])
+	system, _ := strconv.Atoi(fields[14])
+	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 // memory reads a field of /proc/PID/status in MiB, such as VmHWM, summed over

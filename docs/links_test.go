@@ -1,4 +1,5 @@
-// Package docs tests what is written: links lead somewhere.
+// Package docs tests what is written: links lead somewhere, and files that
+// comments name are there.
 package docs
 
 import (
@@ -49,6 +50,45 @@ func TestLinks(t *testing.T) {
 	}
 	if checked == 0 {
 		t.Error("got no links into the repository")
+	}
+}
+
+// Every file of this repository that a comment in Go names is there.
+func TestFilesNamedInComments(t *testing.T) {
+	there := map[string]bool{}
+	var sources []string
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		there[d.Name()] = true
+		if filepath.Ext(path) == ".go" {
+			sources = append(sources, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	comment := regexp.MustCompile(`(?m)(?:^|\s)//.*$`)
+	file := regexp.MustCompile(`[\w./-]*\w\.(?:go|md)\b`)
+	checked := 0
+	for _, source := range sources {
+		text, err := os.ReadFile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range comment.FindAllString(string(text), -1) {
+			for _, name := range file.FindAllString(line, -1) {
+				if folder, _, ok := strings.Cut(name, "/"); ok && !there[folder] {
+					continue // another project's
+				}
+				checked++
+				if !there[filepath.Base(name)] {
+					t.Errorf("%s: %q names %s, which is not there", source, strings.TrimSpace(line), name)
+				}
+			}
+		}
+	}
+	if checked == 0 {
+		t.Error("got no file named in a comment")
 	}
 }
 

@@ -19,8 +19,7 @@ import (
 const coldOverhead = 150 * time.Millisecond
 
 const (
-	coldRounds    = 5 // of Swarm itself and of one caller
-	burstRounds   = 3 // of the many, each of whom leaves Swarm many replicas to clear away
+	coldRounds    = 5 // with one caller, and as many with many, each after one of Swarm itself
 	burstCallers  = 200
 	burstRequests = 2000
 )
@@ -38,13 +37,13 @@ func TestScaleFromZero(t *testing.T) {
 	createFunction(t, l, name, catImage, "--replicas", "0", "--env", "healthcheck_interval=0")
 	g.waitWanted(t, name, 0)
 
-	var own, single, burst []time.Duration
+	var ownSingle, single, ownBurst, burst []time.Duration
 	rounds := newTable("From no replica to the first answer, in ms: counted from the order of the replica, or from the call",
 		"way", "order to answer", "call to order", "call to answer", "held", "replicas ordered")
 	loads := newLoadTable("The bursts at no replica")
 	ms := func(d time.Duration) string { return fmt.Sprintf("%.0f", d.Seconds()*1e3) }
 	// Each begins where nothing runs, and one replica did before.
-	itself := func() {
+	itself := func() time.Duration {
 		toNone(t, g, name)
 		answered := probe.firstAnswer(t, name)
 		l.docker(t, "service", "scale", "--detach", name+"=1")
@@ -53,8 +52,8 @@ func TestScaleFromZero(t *testing.T) {
 			t.Fatal("the prober got no answer")
 		}
 		took := at.Sub(ordered(t, l, name))
-		own = append(own, took)
 		rounds.row("Swarm itself", ms(took), "", "", "", 1)
+		return took
 	}
 	one := func() {
 		toNone(t, g, name)
@@ -81,11 +80,11 @@ func TestScaleFromZero(t *testing.T) {
 		}
 	}
 	for range coldRounds {
-		itself()
+		ownSingle = append(ownSingle, itself())
 		one()
 	}
-	for range burstRounds {
-		itself()
+	for range coldRounds {
+		ownBurst = append(ownBurst, itself())
 		many()
 		toNone(t, g, name)
 		g.waitAnswer(t, name)
@@ -93,20 +92,18 @@ func TestScaleFromZero(t *testing.T) {
 	rounds.print(t)
 	loads.print(t)
 
-	ways := newTable("From the order to the first answer, from the call to the answer, and how long the many are held, in ms", "way", "shortest", "over Swarm itself", "median", "over Swarm itself")
-	floor := slices.Min(own)
-	ways.row("Swarm itself", ms(floor), "", ms(median(own)), "")
+	ways := newTable("From the order to the first answer, from the call to the answer, and how long the many are held, in ms", "way", "shortest", "Swarm's shortest", "median", "Swarm's median")
 	for _, way := range []struct {
-		name  string
-		times []time.Duration
-	}{{"one caller", single}, {fmt.Sprintf("%d callers", burstCallers), burst}} {
-		least := slices.Min(way.times)
-		ways.row(way.name, ms(least), ms(least-floor), ms(median(way.times)), ms(median(way.times)-median(own)))
+		name       string
+		times, own []time.Duration // of the same rounds
+	}{{"one caller", single, ownSingle}, {fmt.Sprintf("%d callers", burstCallers), burst, ownBurst}} {
+		least, floor := slices.Min(way.times), slices.Min(way.own)
+		ways.row(way.name, ms(least), ms(floor), ms(median(way.times)), ms(median(way.own)))
 		over := least - floor
 		switch {
 		case over <= coldOverhead:
-		case median(own) > floor+coldOverhead:
-			t.Logf("%s: no verdict on the cold start: Swarm's own times are %v apart", way.name, (median(own) - floor).Round(time.Millisecond))
+		case median(way.own) > floor+coldOverhead:
+			t.Logf("%s: no verdict on the cold start: Swarm's own times are %v apart", way.name, (median(way.own) - floor).Round(time.Millisecond))
 		default:
 			t.Errorf("%s: got a cold start %v longer than Swarm's own, want %v at most", way.name, over.Round(time.Millisecond), coldOverhead)
 		}

@@ -23,9 +23,7 @@ const (
 // The windows of the autoscaler are long, so the tests run side by side.
 func TestAutoscale(t *testing.T) {
 	l := useLab(t)
-	// Callers are given up sooner than by default, for those who wait for what
-	// cannot start.
-	g := startGateway(t, l.node(1), "-queue-timeout", "15s")
+	g := startGateway(t, l.node(1))
 	for _, tt := range []struct {
 		name string
 		test func(*testing.T, *lab, *gateway)
@@ -36,6 +34,8 @@ func TestAutoscale(t *testing.T) {
 		{"bad labels", testBadLabels},
 		{"removed while scaling", testRemovedWhileScaling},
 		{"cannot start", testCannotStart},
+		{"paused rollout", testPausedRollout},
+		{"no addresses", testNoAddresses},
 		{"full cluster", testFullCluster},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -176,7 +176,7 @@ func testBadLabels(t *testing.T, l *lab, g *gateway) {
 	g.waitWanted(t, name, 2)
 
 	reported := newTable("Labels that cannot be used", "what the log says")
-	lines := g.logLines("a function does not get what it asks for", "service "+name+":")
+	lines := g.logLines("label rejected", "service "+name+":")
 	for _, line := range lines {
 		_, problem, _ := strings.Cut(line, "problem=")
 		reported.row(problem)
@@ -222,34 +222,6 @@ func testRemovedWhileScaling(t *testing.T, l *lab, g *gateway) {
 	}
 	if lines := g.logLines("level=WARN", "function="+name); len(lines) != 0 {
 		t.Errorf("got warnings about a function that was removed, want none: %q", lines)
-	}
-}
-
-// An image that cannot start: callers are told so in the end, and the
-// autoscaler does not answer with more and more replicas.
-func testCannotStart(t *testing.T, l *lab, g *gateway) {
-	const name, callers = "cannotstart", 40
-	createFunction(t, l, name, catImage, "--replicas", "0", "--env", "fprocess=/nosuch")
-	g.waitWanted(t, name, 0)
-	report := startLoad(t, loadConfig{
-		url: g.url + "/function/" + name, callers: callers, count: 2 * callers, duration: time.Minute, timeout: time.Minute,
-		body: func(int) []byte { return nil },
-	}).wait()
-	loads := newLoadTable("An image that cannot start, -queue-timeout 15s, each caller twice")
-	loads.load("40 callers", report)
-	loads.print(t)
-	if got, want := report.outcomes(), fmt.Sprintf("503: %d", 2*callers); got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	for _, r := range report.failed() {
-		if !strings.Contains(r.detail, "no replica became ready") {
-			t.Fatalf("got the answer %q, want it to say that no replica became ready", r.detail)
-		}
-	}
-	changes, most := g.scalings(t, name), g.wanted(t, name)
-	t.Logf("changes by the gateway in the 30 s: %d, replicas wanted at the end: %d", changes, most)
-	if changes > 5 || most > callers/10 {
-		t.Errorf("got %d changes and %d replicas, want at most 5 and %d", changes, most, callers/10)
 	}
 }
 
@@ -341,13 +313,24 @@ func (g *gateway) scalings(t testing.TB, function string) int {
 // that ends is none any more for Swarm.
 func waitNoContainer(t testing.TB, l *lab, service string) {
 	t.Helper()
+	if err := l.noContainer(t.Context(), service); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// noContainer waits until no node has a container of a service, for a minute each.
+func (l *lab) noContainer(ctx context.Context, service string) error {
 	for _, n := range l.nodes {
-		if err := pollFor(t, func() bool {
-			return n.docker(t, "ps", "--quiet", "--filter", "label=com.docker.swarm.service.name="+service) == ""
+		ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+		defer cancel()
+		if err := poll(ctx, 50*time.Millisecond, func() bool {
+			out, err := n.tryDocker(ctx, "ps", "--quiet", "--filter", "label=com.docker.swarm.service.name="+service)
+			return err == nil && out == ""
 		}); err != nil {
-			t.Fatalf("containers of %s are left on %s: %v", service, n.name, err)
+			return fmt.Errorf("containers of %s are left on %s: %w", service, n.name, err)
 		}
 	}
+	return nil
 }
 
 // pollFor asks done again and again until it is true, for readyTimeout at most.
@@ -356,6 +339,14 @@ func pollFor(t testing.TB, done func() bool) error {
 	ctx, cancel := context.WithTimeout(t.Context(), readyTimeout)
 	defer cancel()
 	return poll(ctx, 50*time.Millisecond, done)
+}
+
+// waitLines is logLines for what is written at about the time of what the test has just
+// seen: it waits for a first line.
+func (g *gateway) waitLines(t testing.TB, texts ...string) []string {
+	t.Helper()
+	pollFor(t, func() bool { return len(g.logLines(texts...)) > 0 })
+	return g.logLines(texts...)
 }
 
 // logLines returns the lines of the gateway's log that hold all of the texts.

@@ -30,6 +30,12 @@ type gateway struct {
 // waits until it is healthy. The flags are the gateway's.
 func startGateway(t testing.TB, n *node, flags ...string) *gateway {
 	t.Helper()
+	return startGatewayOn(t, n, functionsNetwork, flags...)
+}
+
+// startGatewayOn is startGateway for functions on another network.
+func startGatewayOn(t testing.TB, n *node, network string, flags ...string) *gateway {
+	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}
 	g := &gateway{
 		node:   n,
@@ -47,7 +53,7 @@ func startGateway(t testing.TB, n *node, flags ...string) *gateway {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), readyTimeout)
 	defer cancel()
-	n.runGateway(t, ctx, flags)
+	n.runGateway(t, ctx, network, append([]string{"-network", network}, flags...))
 	err := poll(ctx, 50*time.Millisecond, func() bool {
 		a, err := g.call(ctx, http.MethodGet, "/healthz", nil, nil)
 		if err == nil {
@@ -65,10 +71,10 @@ func startGateway(t testing.TB, n *node, flags ...string) *gateway {
 }
 
 // runGateway is the README's docker run.
-func (n *node) runGateway(t testing.TB, ctx context.Context, flags []string) {
+func (n *node) runGateway(t testing.TB, ctx context.Context, network string, flags []string) {
 	t.Helper()
 	run := append([]string{
-		"run", "--detach", "--name", "gateway", "--network", functionsNetwork, "--publish", "8080:8080",
+		"run", "--detach", "--name", "gateway", "--network", network, "--publish", "8080:8080",
 		"--volume", "/var/run/docker.sock:/var/run/docker.sock", gatewayImage,
 	}, flags...)
 	err := poll(ctx, 500*time.Millisecond, func() bool {
@@ -180,7 +186,13 @@ sample:
 // the test, as a user does. The arguments are more of "docker service create".
 func createFunction(t testing.TB, l *lab, name, image string, args ...string) {
 	t.Helper()
-	create := []string{"service", "create", "--detach", "--quiet", "--name", name, "--network", functionsNetwork, "--no-resolve-image"}
+	createFunctionOn(t, l, functionsNetwork, name, image, args...)
+}
+
+// createFunctionOn is createFunction on another network.
+func createFunctionOn(t testing.TB, l *lab, network, name, image string, args ...string) {
+	t.Helper()
+	create := []string{"service", "create", "--detach", "--quiet", "--name", name, "--network", network, "--no-resolve-image"}
 	l.docker(t, append(append(create, args...), image)...)
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -28,6 +28,7 @@ const (
 
 	gatewayImage  = "faas/gateway"
 	watchdogImage = "faas/fwatchdog"
+	asyncImage    = "faas/faas-async"
 	catImage      = "faas/catservice"
 	intentImage   = "faas/hostname-intent"
 
@@ -46,13 +47,13 @@ func (l *lab) prepare(ctx context.Context) error {
 		return err
 	}
 	progress(started, "imported")
-	// The README's own command.
-	if _, err := n.tryDocker(ctx, "network", "create", "--driver", "overlay", "--attachable", functionsNetwork); err != nil {
+	if _, err := n.tryDocker(ctx, createNetwork...); err != nil {
 		return err
 	}
 	for _, i := range []struct{ image, dockerfile, dir string }{
 		{gatewayImage, "Dockerfile", "."},
 		{watchdogImage, "watchdog/Dockerfile", "."},
+		{asyncImage, "async/Dockerfile", "."},
 		{catImage, "sample-functions/catservice/Dockerfile", "sample-functions/catservice"},
 		{intentImage, "sample-functions/HostnameIntent/Dockerfile", "sample-functions/HostnameIntent"},
 	} {
@@ -61,7 +62,7 @@ func (l *lab) prepare(ctx context.Context) error {
 		}
 		progress(started, i.image)
 	}
-	return l.spread(ctx, gatewayImage, watchdogImage, catImage, intentImage)
+	return l.spread(ctx, gatewayImage, watchdogImage, asyncImage, catImage, intentImage)
 }
 
 // build builds an image on node 1 by a Dockerfile of the repository. The paths
@@ -108,7 +109,7 @@ func (n *node) importBase(ctx context.Context) error {
 
 // importBuilder makes an image that compiles the repository's programs without
 // a network: as the base, with the Go toolchain and the modules that go.mod
-// asks for. The packages of both come compiled, in a build cache that is kept
+// and async/go.mod ask for. The packages of both come compiled, in a build cache that is kept
 // between runs; whatever that lacks is compiled in the image.
 func (n *node) importBuilder(ctx context.Context) error {
 	env, err := goOutput(ctx, n.lab.root, "env", "GOROOT", "GOMODCACHE", "GOVERSION")
@@ -128,9 +129,13 @@ func (n *node) importBuilder(ctx context.Context) error {
 	if err := compileOthers(ctx, n.lab.root, cache); err != nil {
 		return err
 	}
-	modules, err := goOutput(ctx, n.lab.root, "mod", "download", "-json")
-	if err != nil {
-		return err
+	var modules []byte
+	for _, dir := range []string{n.lab.root, filepath.Join(n.lab.root, "async")} {
+		listed, err := goOutput(ctx, dir, "mod", "download", "-json")
+		if err != nil {
+			return err
+		}
+		modules = append(modules, listed...)
 	}
 	changes := []string{
 		"ENV PATH=/usr/local/go/bin:/usr/bin:/bin",
@@ -165,16 +170,19 @@ func (n *node) importBuilder(ctx context.Context) error {
 // cache, as the Dockerfiles do. The programs themselves stay out: the cache
 // would grow with each change to them.
 func compileOthers(ctx context.Context, root, cache string) error {
-	list, err := goOutput(ctx, root, "list", "-deps", "-f", `{{if or .Standard (not .Module.Main)}}{{.ImportPath}}{{end}}`,
-		".", "./watchdog/fwatchdog")
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-trimpath", "-buildvcs=false"}, strings.Fields(string(list))...)...)
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOCACHE="+cache, "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("compile the standard library and the modules: %w: %s", err, out)
+	for _, p := range []struct{ dir, program, tags string }{
+		{root, ".", ""}, {root, "./watchdog/fwatchdog", "nethttpomithttp2"}, {filepath.Join(root, "async"), ".", ""},
+	} {
+		list, err := goOutput(ctx, p.dir, "list", "-deps", "-tags", p.tags, "-f", `{{if or .Standard (not .Module.Main)}}{{.ImportPath}}{{end}}`, p.program)
+		if err != nil {
+			return err
+		}
+		cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-trimpath", "-buildvcs=false", "-tags", p.tags}, strings.Fields(string(list))...)...)
+		cmd.Dir = p.dir
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOCACHE="+cache, "GOFLAGS=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("compile the standard library and the modules: %w: %s", err, out)
+		}
 	}
 	return nil
 }

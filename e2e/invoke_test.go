@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"math/rand/v2"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 const alexaRequest = `{
@@ -164,11 +166,21 @@ func TestSteadyLoad(t *testing.T) {
 		"--hostname", "{{.Node.Hostname}}", "--env", `fprocess=sh -c "hostname; cat"`)
 	waitReplicas(t, l, "steady", 3)
 	g.waitAnswer(t, "steady")
+	ctx, cancel := context.WithTimeout(t.Context(), readyTimeout)
+	defer cancel()
+	// The first that accepts releases whoever waits; the others are found a
+	// second later.
+	if err := poll(ctx, 50*time.Millisecond, func() bool {
+		return g.metric(t, "gateway_service_count", `function_name="steady"`) == 3
+	}); err != nil {
+		t.Fatalf("wait until the gateway knows all replicas of steady: %v", err)
+	}
 
+	oneThousand := func(number int) []byte { return bytes.Repeat([]byte{byte(number)}, 1000) }
 	answered := make(chan string, 600)
 	report := startLoad(t, loadConfig{
-		url: g.url + "/function/steady", rate: 100, callers: 32, count: cap(answered), duration: readyTimeout, timeout: readyTimeout,
-		body: func(number int) []byte { return bytes.Repeat([]byte{byte(number)}, 1000) },
+		url: g.url + "/function/steady", rate: g.steadyRate(t, "steady", oneThousand), callers: 32, count: cap(answered), duration: readyTimeout, timeout: readyTimeout,
+		body: oneThousand,
 		check: func(_ int, sent, got []byte) error {
 			name, body, _ := bytes.Cut(got, []byte("\n"))
 			answered <- string(name)

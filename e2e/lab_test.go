@@ -26,6 +26,9 @@ const (
 	dockerTimeout = time.Minute
 )
 
+// createNetwork is the README's command for the functions network.
+var createNetwork = []string{"network", "create", "--driver", "overlay", "--attachable", "--subnet", "10.83.0.0/16", functionsNetwork}
+
 // A lab is a Swarm made for the tests by swarmlab.sh.
 type lab struct {
 	name  string // prefix of its network namespaces

@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 // loadConfig says what load to make. It ends after count requests or after
 // duration, whichever comes first; both must be set.
 type loadConfig struct {
+	method string      // "": POST
 	url    string      // of the function
 	header http.Header // of each request; may be nil
 
@@ -100,10 +102,10 @@ func (r *loadRun) reach(t testing.TB, n int) {
 	}
 }
 
-// more waits for n more requests.
-func (r *loadRun) more(t testing.TB, n int) {
+// last waits for as many more requests as start in d.
+func (r *loadRun) last(t testing.TB, d time.Duration) {
 	t.Helper()
-	r.reach(t, int(r.ended.Load())+n)
+	r.reach(t, int(r.ended.Load())+int(d.Seconds()*float64(r.config.rate)))
 }
 
 // end stops the load, waits for what is under way, and returns what became of
@@ -154,7 +156,7 @@ func (r *loadRun) send(ctx context.Context, client *http.Client, number int) (ou
 	ctx, cancel := context.WithTimeout(ctx, r.config.timeout)
 	defer cancel()
 	sent := r.config.body(number)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.config.url, bytes.NewReader(sent))
+	req, err := http.NewRequestWithContext(ctx, cmp.Or(r.config.method, http.MethodPost), r.config.url, bytes.NewReader(sent))
 	if err != nil {
 		return "bad request", err.Error()
 	}

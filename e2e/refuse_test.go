@@ -20,7 +20,7 @@ func TestGatewayRefusesToStart(t *testing.T) {
 		refused(t, l.node(1), []string{"-v /var/run/docker.sock:/var/run/docker.sock"}, gatewayImage)
 	})
 	t.Run("no such network", func(t *testing.T) {
-		refused(t, l.node(1), []string{`"nosuch"`, "docker network create --driver overlay --attachable nosuch"},
+		refused(t, l.node(1), []string{`"nosuch"`, "docker network create --driver overlay --attachable --subnet 10.83.0.0/16 nosuch"},
 			"--volume", socket, gatewayImage, "-network", "nosuch")
 	})
 	t.Run("not an overlay network", func(t *testing.T) {

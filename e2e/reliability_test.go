@@ -20,7 +20,7 @@ const (
 	trouble = "trouble"
 	ownTime = 50 * time.Millisecond
 
-	troubleRate = 100 // requests per second
+	mostRate = 100 // requests per second
 
 	// waitLimit is how long a request may wait beyond the function's own time.
 	waitLimit = 3 * time.Second
@@ -49,7 +49,7 @@ func TestReliability(t *testing.T) {
 	if err := l.waitManagers(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	sum := newTable("What callers notice, at 100 POSTs per second",
+	sum := newTable("What callers notice, at 100 POSTs per second or half of what the machine can do",
 		"case", "requests", "failed", "under way then", "failed later", "after 20 s", "p50", "p99", "slowest", "before", "outcomes")
 	defer sum.print(t)
 	add := func(name string, i incident) {
@@ -72,7 +72,7 @@ func TestReliability(t *testing.T) {
 			struck := time.Now()
 			l.docker(t, "service", "update", "--detach", "--quiet", "--force", "--no-resolve-image", trouble)
 			waitUpdated(t, l, trouble)
-			load.more(t, 500)
+			load.last(t, 5*time.Second)
 			i := incident{struck, load.end()}
 			add("rolling update of 3, "+order, i)
 			i.wantNoneFailed(t)
@@ -86,7 +86,7 @@ func TestReliability(t *testing.T) {
 		struck := time.Now()
 		l.docker(t, "service", "scale", "--detach", trouble+"=1")
 		waitReplicas(t, l, trouble, 1)
-		load.more(t, 1000)
+		load.last(t, 10*time.Second)
 		i := incident{struck, load.end()}
 		add("scaled from 3 to 1", i)
 		i.wantNoneFailed(t)
@@ -97,14 +97,16 @@ func TestReliability(t *testing.T) {
 		g.createTrouble(t, 3)
 		load := g.startTrouble(t, 200)
 		n := l.node(2)
-		id := n.docker(t, "ps", "--quiet", "--filter", "label=com.docker.swarm.service.name="+trouble)
+		// By its ID: a container of the service of that name before may be left.
+		service := l.docker(t, "service", "inspect", "--format", "{{.ID}}", trouble)
+		id := n.docker(t, "ps", "--quiet", "--filter", "label=com.docker.swarm.service.id="+service)
 		n.docker(t, "kill", id)
 		// When its process was gone, by the clock that the load goes by too.
 		struck, err := time.Parse(time.RFC3339Nano, n.docker(t, "inspect", "--format", "{{.State.FinishedAt}}", id))
 		if err != nil {
 			t.Fatal(err)
 		}
-		load.more(t, 1500)
+		load.last(t, 15*time.Second)
 		i := incident{struck, load.end()}
 		add("docker kill of 1 of 3 replicas", i)
 		if got := i.failedFrom(0); got != 0 {
@@ -119,7 +121,7 @@ func TestReliability(t *testing.T) {
 		n := l.node(3)
 		n.kill(t)
 		struck := time.Now()
-		load.more(t, 5500)
+		load.last(t, 55*time.Second)
 		i := incident{struck, load.end()}
 		add("node with 1 of 3 replicas killed", i)
 		n.start(t)
@@ -136,7 +138,7 @@ func TestReliability(t *testing.T) {
 			load := g.startLoad(t, bodies.make, 500)
 			l.node(3).cut(t)
 			struck := time.Now()
-			load.more(t, 5500)
+			load.last(t, 55*time.Second)
 			i := incident{struck, load.end()}
 			add("node with 1 of 3 replicas cut off"+bodies.name, i)
 			i.wantLostNode(t)
@@ -156,7 +158,7 @@ func TestReliability(t *testing.T) {
 		load := g.startTrouble(t, 200)
 		struck := time.Now()
 		leader.kill(t)
-		load.more(t, 3000)
+		load.last(t, 30*time.Second)
 		i := incident{struck, load.end()}
 		add("leader of 3 managers killed", i)
 		i.wantNoneFailed(t)
@@ -173,7 +175,7 @@ func TestReliability(t *testing.T) {
 		struck := time.Now()
 		l.node(2).kill(t)
 		l.node(3).kill(t)
-		load.more(t, 4500)
+		load.last(t, 45*time.Second)
 		if a, err := g.call(t.Context(), http.MethodGet, "/healthz", nil, nil); err != nil || a.status != http.StatusOK {
 			t.Errorf("got status %d, error %v for /healthz without a quorum, want 200", a.status, err)
 		}
@@ -206,7 +208,7 @@ func TestReliability(t *testing.T) {
 		}
 		signalled := time.Now()
 		g.node.docker(t, "kill", "--signal", "TERM", "gateway")
-		load.more(t, 200)
+		load.last(t, 2*time.Second)
 		if a, err := g.call(ctx, http.MethodGet, "/healthz", nil, nil); err != nil || a.status != http.StatusServiceUnavailable {
 			t.Errorf("got status %d, error %v for /healthz while draining, want 503", a.status, err)
 		}
@@ -265,11 +267,28 @@ func (g *gateway) startTrouble(t *testing.T, n int) *loadRun {
 func (g *gateway) startLoad(t *testing.T, body func(number int) []byte, n int) *loadRun {
 	t.Helper()
 	load := startLoad(t, loadConfig{
-		url: g.url + "/function/" + trouble, rate: troubleRate, callers: 512,
+		url: g.url + "/function/" + trouble, rate: g.steadyRate(t, trouble, body), callers: 512,
 		count: 60000, duration: 5 * time.Minute, timeout: time.Minute, body: body,
 	})
 	load.reach(t, n)
 	return load
+}
+
+// steadyRate returns how many requests per second the function is called with in
+// a steady load: at most half of what this machine can do. Past that its
+// requests wait for the machine, longer and longer, and say nothing of what
+// happens to the Swarm.
+func (g *gateway) steadyRate(t *testing.T, function string, body func(number int) []byte) int {
+	t.Helper()
+	const seconds = 3
+	report := startLoad(t, loadConfig{
+		url: g.url + "/function/" + function, callers: 16, count: 10 * mostRate * seconds, duration: seconds * time.Second,
+		timeout: time.Minute, body: body, check: func(int, []byte, []byte) error { return nil },
+	}).wait()
+	can := (len(report.results) - len(report.failed())) / seconds
+	rate := max(min(mostRate, can/2), 1)
+	t.Logf("%s: the machine answers %d requests per second; called with %d", function, can, rate)
+	return rate
 }
 
 // troubleBody makes a body that no other request has: 1,000 bytes, or 12,000
@@ -337,7 +356,7 @@ func waitUpdated(t *testing.T, l *lab, service string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var state string
-	err := poll(ctx, 300*time.Millisecond, func() bool {
+	err := poll(ctx, time.Second, func() bool {
 		state = l.docker(t, "service", "inspect", "--format", "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}", service)
 		return state == "completed"
 	})

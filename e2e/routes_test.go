@@ -58,7 +58,7 @@ func TestRoutes(t *testing.T) {
 		if got := g.metric(t, "gateway_route_conflicts"); got != 1 {
 			t.Errorf("got %v conflicts, want 1", got)
 		}
-		lines := g.logLines("a function does not get what it asks for", "service younger", "service orders is older")
+		lines := g.waitLines(t, "label rejected", "service younger", "service orders is older")
 		if len(lines) != 1 {
 			t.Errorf("got %d lines about it in the log, want 1: %q", len(lines), lines)
 		}

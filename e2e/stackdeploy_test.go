@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"faas/e2e/nodetest"
 )
 
 const (
@@ -27,13 +29,13 @@ const (
 
 // stackServices are the stack's services and how many replicas each has here.
 var stackServices = map[string]int{
-	"gateway": nodeCount, "prometheus": 1, "grafana": 1, "catservice": 1, "wordcount": 1, "nodeinfo": 1,
+	"gateway": nodeCount, "async": 1, "prometheus": 1, "grafana": 1, "catservice": 1, "wordcount": 1, "nodeinfo": 1,
 }
 
 // prepareStack makes the images of the stack that other tests do not need.
 func (l *lab) prepareStack(t *testing.T) {
 	t.Helper()
-	prometheus, node := needProgram(t, "prometheus"), needProgram(t, "node")
+	prometheus, node := nodetest.Program(t, "prometheus"), nodetest.Program(t, "node")
 	n := l.node(1)
 	if _, err := n.tryDocker(t.Context(), "image", "inspect", prometheusImage); err == nil {
 		return // made by another test
@@ -51,7 +53,7 @@ func (l *lab) prepareStack(t *testing.T) {
 			if err := w.addBase(t.Context()); err != nil || i.program == "" {
 				return err
 			}
-			return w.addProgram(t.Context(), i.program)
+			return w.addPrograms(t.Context(), i.program)
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -68,29 +70,17 @@ func (l *lab) prepareStack(t *testing.T) {
 	}
 }
 
-// needProgram returns the path of a program; without it the test is skipped,
-// or fails where the end-to-end tests are required.
-func needProgram(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err == nil {
-		return path
+// addPrograms adds programs of this machine under their own paths, with the
+// libraries that they are linked to.
+func (w *archive) addPrograms(ctx context.Context, files ...string) error {
+	paths := slices.Clone(files)
+	for _, file := range files {
+		out, err := exec.CommandContext(ctx, "ldd", file).Output()
+		if err != nil && !bytes.Contains(out, []byte("not a dynamic")) {
+			return fmt.Errorf("libraries of %s: %w", file, err)
+		}
+		paths = append(paths, regexp.MustCompile(`(?m)/\S+`).FindAllString(string(out), -1)...)
 	}
-	if os.Getenv(envRequired) == "required" {
-		t.Fatalf("end-to-end tests are required, but %s is not installed", program)
-	}
-	t.Skipf("%s is not installed", program)
-	return ""
-}
-
-// addProgram adds a program of this machine under its own path, with the
-// libraries that it is linked to.
-func (w *archive) addProgram(ctx context.Context, file string) error {
-	out, err := exec.CommandContext(ctx, "ldd", file).Output()
-	if err != nil && !bytes.Contains(out, []byte("not a dynamic")) {
-		return fmt.Errorf("libraries of %s: %w", file, err)
-	}
-	paths := append(regexp.MustCompile(`(?m)/\S+`).FindAllString(string(out), -1), file)
 	slices.Sort(paths)
 	for _, p := range slices.Compact(paths) {
 		if err := w.addPath(p, strings.TrimPrefix(p, "/")); err != nil {
@@ -99,7 +89,8 @@ func (w *archive) addProgram(ctx context.Context, file string) error {
 	}
 	// Debian's Node.js reads some of its own modules from here.
 	const modules = "/usr/share/nodejs"
-	if _, err := os.Stat(modules); filepath.Base(file) != "node" || err != nil {
+	isNode := func(file string) bool { return filepath.Base(file) == "node" }
+	if _, err := os.Stat(modules); !slices.ContainsFunc(files, isNode) || err != nil {
 		return nil
 	}
 	return w.addTree(modules, strings.TrimPrefix(modules, "/"), func(string, bool) bool { return true })
@@ -111,7 +102,7 @@ func (l *lab) freeNetwork(t *testing.T) {
 	t.Helper()
 	l.freeNetworkNow(t)
 	t.Cleanup(func() {
-		if _, err := l.node(1).tryDocker(context.Background(), "network", "create", "--driver", "overlay", "--attachable", functionsNetwork); err != nil {
+		if _, err := l.node(1).tryDocker(context.Background(), createNetwork...); err != nil {
 			t.Error(err)
 		}
 	})
@@ -119,14 +110,20 @@ func (l *lab) freeNetwork(t *testing.T) {
 
 func (l *lab) freeNetworkNow(t *testing.T) {
 	t.Helper()
+	l.removeNetwork(t, functionsNetwork)
+}
+
+// removeNetwork removes a network as soon as nothing uses it.
+func (l *lab) removeNetwork(t *testing.T, network string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
 	var last error
 	if err := poll(ctx, 200*time.Millisecond, func() bool {
-		_, last = l.node(1).tryDocker(ctx, "network", "rm", functionsNetwork)
+		_, last = l.node(1).tryDocker(ctx, "network", "rm", network)
 		return last == nil || strings.Contains(last.Error(), "not found")
 	}); err != nil {
-		t.Fatalf("remove the functions network: %v", last)
+		t.Fatalf("remove the network %s: %v", network, last)
 	}
 }
 
@@ -145,7 +142,7 @@ func (n *node) tryDeploy(ctx context.Context, env ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, dockerTimeout)
 	defer cancel()
 	cmd := n.dockerCommand(ctx, "stack", "deploy", "--resolve-image", "never", "--compose-file", filepath.Join(n.lab.root, "stack.yml"), stackName)
-	cmd.Env = append(cmd.Env, "PORT_MODE=host", "UPDATE_ORDER=stop-first", fmt.Sprintf("GATEWAY_REPLICAS=%d", nodeCount),
+	cmd.Env = append(cmd.Env, "PORT_MODE=host", "UPDATE_ORDER=stop-first",
 		"PROMETHEUS_IMAGE="+prometheusImage, "GRAFANA_IMAGE="+grafanaImage)
 	cmd.Env = append(cmd.Env, env...)
 	out, err := cmd.CombinedOutput()

@@ -35,13 +35,16 @@ const startTimeout = time.Minute
 var quiet = []string{
 	"Cold starts", "Cold start p95", // the local functions have a replica from the start
 	"gateway_cold_start_seconds",
-	"gateway_provider_up == 0", "gateway_label_errors_total[1h]) > 0", "max(gateway_route_conflicts) > 0", // nothing is wrong
-	"p95_rate5m > 1", // or slow
+	"gateway_provider_up == 0", "gateway_label_errors_total[1h]) > 0", "max(gateway_route_conflicts) > 0", "(gateway_function_trouble) > 0", "(gateway_service_outlier_count) > 0", "gateway_peers) > 0", "sum(gateway_acting) != 1", // nothing is wrong
+	"p95_rate5m > 1",      // or slow
+	"async_put_off_total", // or full
 }
 
 func TestQueries(t *testing.T) {
 	prometheus := need(t, "prometheus")
-	gateway := startGateway(t)
+	async := freeAddress(t)
+	gateway := startGateway(t, "-async", "http://"+async)
+	startAsync(t, async, gateway)
 	keepBusy(t, gateway)
 
 	for _, mode := range []struct{ name, features string }{
@@ -49,7 +52,7 @@ func TestQueries(t *testing.T) {
 		{"native histograms", "native-histograms"},
 	} {
 		t.Run(mode.name, func(t *testing.T) {
-			p := startPrometheus(t, prometheus, gateway, mode.features)
+			p := startPrometheus(t, prometheus, gateway, async, mode.features)
 			// Everything is there when rates over the recorded series are.
 			p.await(t, `sum(function:gateway_function_errors:ratio_rate5m) > 0 and sum(function:gateway_functions_seconds:p99_rate5m) > 0`)
 
@@ -101,20 +104,15 @@ func isQuiet(q query, native bool) bool {
 }
 
 // startGateway runs the gateway with local functions until the end of the
-// test and returns its address. One of the functions fails, and one takes
-// its time.
-func startGateway(t *testing.T) string {
+// test and returns its address. One of the functions answers, one fails,
+// and one takes its time.
+func startGateway(t *testing.T, more ...string) string {
 	t.Helper()
-	bin := filepath.Join(t.TempDir(), "gateway")
-	build := exec.Command("go", "build", "-o", bin, ".")
-	build.Dir = ".."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the gateway: %v\n%s", err, out)
-	}
 	address := make(chan string, 1)
-	start(t, regexp.MustCompile(`serving.* address=(\S+)`), address, bin,
+	start(t, regexp.MustCompile(`serving.* address=(\S+)`), address, build(t, ".."), append([]string{
 		"-listen", "127.0.0.1:0", "-drain", "0s", "-alexa-verify",
-		"-function", "fail=false", "-function", "slow=sh -c 'sleep 0.1'")
+		"-function", "echo=cat", "-function", "fail=false", "-function", "slow=sh -c 'sleep 0.1'",
+		"-label", "fail:com.openfaas.retry.min_wait=100ms"}, more...)...)
 	select {
 	case a := <-address:
 		return a
@@ -122,6 +120,32 @@ func startGateway(t *testing.T) string {
 		t.Fatal("the gateway did not say where it listens")
 		return ""
 	}
+}
+
+// startAsync runs faas-async at address until the end of the test.
+func startAsync(t *testing.T, address, gateway string) {
+	t.Helper()
+	ready := make(chan string, 1)
+	start(t, regexp.MustCompile(`(is ready)`), ready, build(t, "../async"),
+		"-listen", address, "-gateway", "http://"+gateway, "-data", t.TempDir(), "-nats-listen", "none",
+		"-auth-dir", t.TempDir(), "-drain", "0s", "-shutdown-timeout", "1s", "-min-free", "1MiB")
+	select {
+	case <-ready:
+	case <-time.After(startTimeout):
+		t.Fatal("faas-async did not say that it is ready")
+	}
+}
+
+// build compiles the program in dir and returns its path.
+func build(t *testing.T, dir string) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "program")
+	build := exec.Command("go", "build", "-o", bin, ".")
+	build.Dir = dir
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", dir, err, out)
+	}
+	return bin
 }
 
 // start runs a program until the end of the test, ends it with SIGINT, and
@@ -184,10 +208,13 @@ func keepBusy(t *testing.T, gateway string) {
 			})
 		}
 	}
-	post := func(path, body string) {
+	post := func(path, body string, callback ...string) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+gateway+path, strings.NewReader(body))
 		if err != nil {
 			return
+		}
+		for _, url := range callback {
+			req.Header.Set("X-Callback-Url", url)
 		}
 		if resp, err := http.DefaultClient.Do(req); err == nil {
 			io.Copy(io.Discard, resp.Body)
@@ -196,6 +223,9 @@ func keepBusy(t *testing.T, gateway string) {
 	}
 	repeat(1, func() { post("/function/echo", "hello") })
 	repeat(1, func() { post("/function/fail", "") })
+	repeat(1, func() { post("/async-function/echo", "hello", "http://"+gateway+"/function/echo") })
+	repeat(1, func() { post("/async-function/fail", "") })
+	repeat(1, func() { post("/function/nosuch", "") })
 	repeat(1, func() { post("/no/such/route", "") })
 	// More than one replica's worth: it is scaled up.
 	repeat(25, func() { post("/function/slow", "") })
@@ -224,17 +254,21 @@ func keepBusy(t *testing.T, gateway string) {
 type server struct{ url string }
 
 // startPrometheus runs Prometheus on the repository's configuration, with the
-// gateway at a fixed address in place of the name in a Swarm's DNS, one more
-// that is down, and ten times as often.
-func startPrometheus(t *testing.T, bin, gateway, features string) *server {
+// gateway and faas-async at fixed addresses in place of the names in a Swarm's DNS,
+// one more gateway that is down, and ten times as often.
+func startPrometheus(t *testing.T, bin, gateway, async, features string) *server {
 	t.Helper()
 	config := read(t, "../prometheus.yml")
 	discovery := regexp.MustCompile(`(?s)    dns_sd_configs:\n.*?\n\n`)
-	if n := len(discovery.FindAllString(config, -1)); n != 1 {
-		t.Fatalf("got %d dns_sd_configs in prometheus.yml, want 1", n)
+	targets := [][]string{{gateway, freeAddress(t)}, {async}}
+	if n := len(discovery.FindAllString(config, -1)); n != len(targets) {
+		t.Fatalf("got %d dns_sd_configs in prometheus.yml, want %d", n, len(targets))
 	}
-	down := freeAddress(t)
-	config = discovery.ReplaceAllString(config, fmt.Sprintf("    static_configs:\n      - targets: [%q, %q]\n\n", gateway, down))
+	config = discovery.ReplaceAllStringFunc(config, func(string) string {
+		next := targets[0]
+		targets = targets[1:]
+		return fmt.Sprintf("    static_configs:\n      - targets: [%s]\n\n", strings.Join(next, ", "))
+	})
 	config = strings.ReplaceAll(config, ": 5s", ": 500ms")
 	rules, err := filepath.Abs(".")
 	if err != nil {

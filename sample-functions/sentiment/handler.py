@@ -1,12 +1,10 @@
 """Says whether a text sounds glad or sad: one JSON object.
 
-The import and the two word lists below stand for what makes real functions in
-Python slow to start. With prefork it is done before a request comes; only what
-follows the read from STDIN is in the caller's time.
+The imports stand for what makes real functions in Python slow to start. With a
+fork server they are done before a request comes, once.
 """
 
 import json
-import os
 import re
 import sys
 
@@ -42,7 +40,4 @@ def sentiment(text):
 if __name__ == "__main__":
     text = sys.stdin.buffer.read().decode("utf-8", errors="replace")
     json.dump(sentiment(text), sys.stdout)
-    print(flush=True)
-    # The answer waits for the exit status. Taking the interpreter down in good
-    # order would add some milliseconds, and there is nothing left to do.
-    os._exit(0)
+    print()

@@ -1,6 +1,6 @@
 package sentiment
 
-// The script under the watchdog, with processes started ahead as in its image.
+// The script under the watchdog, with a fork server as in its image.
 
 import (
 	"encoding/json"

@@ -1,0 +1,118 @@
+package main
+
+// Several gateways in this process, before the same functions.
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"faas/internal/alexa"
+	"faas/internal/scale"
+)
+
+// startGateways starts n gateways that know of each other, and returns their URLs when
+// each has heard of all.
+func startGateways(t *testing.T, n int, p provider, verifier func() *alexa.Verifier, args ...string) []string {
+	t.Helper()
+	var listen, bases []string
+	for range n {
+		listen = append(listen, freeAddr(t))
+	}
+	for _, l := range listen {
+		var v *alexa.Verifier
+		if verifier != nil {
+			v = verifier()
+		}
+		with := append([]string{"-peers", strings.Join(listen, ","), "-peer-listen", l}, args...)
+		bases = append(bases, "http://"+startGatewayVerifying(t, p, v, nil, with...))
+	}
+	for _, b := range bases {
+		awaitMetric(t, b, fmt.Sprint("gateway_peers ", n-1))
+		awaitMetric(t, b, fmt.Sprint("gateway_peers_expected ", n-1))
+	}
+	return bases
+}
+
+// hold has so many calls of f in flight at base until the test ends or release is
+// called, which waits for them.
+func hold(t *testing.T, base, f string, calls int) (release func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range calls {
+		wg.Go(func() {
+			req, err := http.NewRequestWithContext(ctx, "GET", base+"/function/"+f, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if resp, err := http.DefaultClient.Do(req); err == nil {
+				resp.Body.Close()
+				t.Errorf("a call that was to be held: got %s", resp.Status)
+			}
+		})
+	}
+	release = sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+	})
+	t.Cleanup(release)
+	return release
+}
+
+// A sleeper's replica answers when its caller has gone.
+func sleeper(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+func scaled(d *definition) {
+	d.scale = scale.Limits{Kind: scale.Capacity, Target: 10, Min: 1, Max: 20, Factor: defaultScaleFactor}
+	d.timeout = time.Minute
+}
+
+// The sum counts, however calls are spread over gateways.
+func TestGatewaysScaleByTheSum(t *testing.T) {
+	for _, tt := range []struct {
+		calls    [3]int
+		replicas int32
+	}{
+		{[3]int{10, 10, 10}, 3},
+		{[3]int{28, 1, 1}, 3},
+		{[3]int{0, 0, 30}, 3},
+		{[3]int{60, 20, 1}, 9},
+	} {
+		t.Run(fmt.Sprint(tt.calls), func(t *testing.T) {
+			t.Parallel()
+			p := newMemoryProvider()
+			reached := make(chan struct{})
+			var most atomic.Int32
+			p.scaled = func(_ definition, wanted int) {
+				if old := most.Swap(int32(wanted)); old > int32(wanted) {
+					t.Errorf("scaled from %d to %d under load", old, wanted)
+				}
+				if int32(wanted) == tt.replicas {
+					close(reached)
+				}
+			}
+			p.set("sleeper", scaled, startReplica(t, sleeper))
+			bases := startGateways(t, 3, p, nil)
+			total := 0
+			for i, n := range tt.calls {
+				hold(t, bases[i], "sleeper", n)
+				total += n
+			}
+			for _, b := range bases {
+				awaitMetric(t, b, fmt.Sprintf(`gateway_scale_load{function_name="sleeper"} %d`, total))
+			}
+			select {
+			case <-reached:
+			case <-time.After(time.Minute):
+				t.Fatalf("got %d replicas, want %d", most.Load(), tt.replicas)
+			}
+		})
+	}
+}
