@@ -129,7 +129,8 @@ func (f *function) told(now time.Duration, alert bool) peers.Load {
 	t := f.ownTotals(now)
 	set := f.set.Load()
 	return peers.Load{
-		Busy: t.Busy, Started: t.Started, InFlight: t.InFlight, Idle: now - t.LastActive, Ready: f.ownReady(),
+		// A call may have come since the clock was read: At is later than now, then.
+		Busy: t.Busy, Started: t.Started, InFlight: t.InFlight, Idle: t.At - t.LastActive, Ready: f.ownReady(),
 		Sets: set >> 16, Replicas: int(set & 0xffff), Alert: alert,
 	}
 }

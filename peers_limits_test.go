@@ -96,51 +96,102 @@ func startSkillGateways(t *testing.T, n int, f http.HandlerFunc) []string {
 	})
 }
 
+// hearing returns for how long the gateways have not heard each other, and how many
+// checks for replays found a gateway unreachable. ok is false if one is not heard at all.
+func hearing(t *testing.T, bases []string) (silence time.Duration, unreachable int, ok bool) {
+	t.Helper()
+	for _, b := range bases {
+		_, text := call(t, "GET", b+"/metrics", "")
+		if metricValue[int](t, text, "gateway_peers") != len(bases)-1 {
+			return 0, 0, false
+		}
+		age := metricValue[float64](t, text, "gateway_peer_answer_age_seconds")
+		silence = max(silence, time.Duration(age*float64(time.Second)))
+		unreachable += metricValue[int](t, text, `gateway_alexa_replay_checks_total{outcome="unreachable"}`)
+	}
+	return silence, unreachable, true
+}
+
+// heardThroughout calls f and reports whether the gateways heard each other all the
+// while. A gateway that has been silent for a second owns no request, and one that does
+// not answer in half a second is not asked: a machine that stands still for so long
+// makes a replay possible, and what f saw then is no verdict.
+func heardThroughout(t *testing.T, bases []string, f func()) bool {
+	t.Helper()
+	begin := time.Now()
+	silence, before, ok := hearing(t, bases)
+	f()
+	took := time.Since(begin)
+	_, after, still := hearing(t, bases)
+	return ok && still && silence+took < time.Second && before == after
+}
+
+// untilHeard calls f until the gateways have heard each other throughout, and then
+// judge.
+func untilHeard(t *testing.T, bases []string, f, judge func()) {
+	t.Helper()
+	for range 100 {
+		if heardThroughout(t, bases, f) {
+			judge()
+			return
+		}
+	}
+	t.Fatal("the gateways did not hear each other throughout any of 100 tries")
+}
+
 // Of the same Alexa request at several gateways at once, at most one is accepted.
 func TestAlexaRequestsAreTakenOnceByAllGateways(t *testing.T) {
-	var accepted atomic.Int64
+	var reached atomic.Int64
 	bases := startSkillGateways(t, 3, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
-		accepted.Add(1)
+		reached.Add(1)
 	})
+	tries := 0
 	for race := range 20 {
-		r := alexatest.SignedRequest(t)
-		r.Set(t, "requestId", fmt.Sprint("race-", race))
-		accepted.Store(0)
-		begin := make(chan struct{})
-		var ok, refused atomic.Int64
-		var wg sync.WaitGroup
-		for i := range 100 {
-			wg.Go(func() {
-				<-begin
-				code, answer := (&skillGateway{base: bases[i%len(bases)]}).send(t, "/", r)
-				switch {
-				case code == http.StatusOK:
-					ok.Add(1)
-				case code == http.StatusBadRequest && strings.Contains(answer, "replayed"):
-					refused.Add(1)
-				default:
-					t.Errorf("got %d %q, want 200 or a refusal as a replay", code, answer)
-				}
-			})
-			if race%2 == 1 { // later ones hit what is known already
-				if i == 0 {
+		var accepted atomic.Int64
+		later := 0 // of the replays after the race
+		untilHeard(t, bases, func() {
+			r := alexatest.SignedRequest(t)
+			r.Set(t, "requestId", fmt.Sprint("race-", race, "-", tries))
+			tries++
+			accepted.Store(0)
+			reached.Store(0)
+			begin := make(chan struct{})
+			var wg sync.WaitGroup
+			for i := range 100 {
+				wg.Go(func() {
+					<-begin
+					code, answer := (&skillGateway{base: bases[i%len(bases)]}).send(t, "/", r)
+					switch {
+					case code == http.StatusOK:
+						accepted.Add(1)
+					case code == http.StatusBadRequest && strings.Contains(answer, "replayed"):
+					default:
+						t.Errorf("got %d %q, want 200 or a refusal as a replay", code, answer)
+					}
+				})
+				if race%2 == 1 && i == 0 { // later ones hit what is known already
 					close(begin)
 				}
 			}
-		}
-		if race%2 == 0 {
-			close(begin)
-		}
-		wg.Wait()
-		if ok.Load() > 1 || accepted.Load() > 1 {
-			t.Fatalf("race %d: %d of 100 were accepted and %d reached the function, want at most one", race, ok.Load(), accepted.Load())
-		}
-		for _, b := range bases {
-			if code, _ := (&skillGateway{base: b}).send(t, "/", r); ok.Load() == 1 && code != http.StatusBadRequest {
-				t.Errorf("race %d, replayed later: got %d, want 400", race, code)
+			if race%2 == 0 {
+				close(begin)
 			}
-		}
+			wg.Wait()
+			later = 0
+			for _, b := range bases {
+				if code, _ := (&skillGateway{base: b}).send(t, "/", r); code == http.StatusOK {
+					later++
+				}
+			}
+		}, func() {
+			if accepted.Load() > 1 || reached.Load() > 1 {
+				t.Fatalf("race %d: %d of 100 were accepted and %d reached the function, want at most one", race, accepted.Load(), reached.Load())
+			}
+			if accepted.Load() == 1 && later > 0 {
+				t.Errorf("race %d: %d of 3 replays after it were accepted, want none", race, later)
+			}
+		})
 	}
 	// In the races a replay may always be refused before its owner is asked, so that a
 	// gateway counts no check of its own. Of 40 new requests to each, it owns some.
@@ -157,17 +208,14 @@ func TestAlexaRequestsAreTakenOnceByAllGateways(t *testing.T) {
 	for _, b := range bases {
 		_, text := call(t, "GET", b+"/metrics", "")
 		for _, outcome := range []string{peers.ByOwner, peers.Locally} {
-			n := metricValue(t, text, fmt.Sprintf(`gateway_alexa_replay_checks_total{outcome=%q}`, outcome))
+			n := metricValue[int](t, text, fmt.Sprintf(`gateway_alexa_replay_checks_total{outcome=%q}`, outcome))
 			if n == 0 {
 				t.Errorf("%s: no check was counted as %s", b, outcome)
 			}
 			total += n
 		}
-		if n := metricValue(t, text, `gateway_alexa_replay_checks_total{outcome="unreachable"}`); n != 0 {
-			t.Errorf("%s: %d checks found the owner unreachable", b, n)
-		}
 	}
-	t.Logf("%d checks", total)
+	t.Logf("%d races tried, %d checks", tries, total)
 }
 
 // What failed at one gateway may be repeated at another.
@@ -177,27 +225,36 @@ func TestAFailedAlexaRequestMayGoToAnotherGateway(t *testing.T) {
 		io.Copy(io.Discard, r.Body)
 		w.WriteHeader(int(status.Load()))
 	})
+	tries := 0
 	for n := range 6 {
-		r := alexatest.SignedRequest(t)
-		r.Set(t, "requestId", fmt.Sprint("repeated-", n))
-		status.Store(500)
-		for i := range bases {
-			if code, answer := (&skillGateway{base: bases[i]}).send(t, "/", r); code != 500 {
-				t.Fatalf("gateway %d: got %d %q, want the function's 500", i, code, answer)
+		failed, first, again := [3]int{}, 0, 0
+		untilHeard(t, bases, func() {
+			r := alexatest.SignedRequest(t)
+			r.Set(t, "requestId", fmt.Sprint("repeated-", n, "-", tries))
+			tries++
+			status.Store(500)
+			for i := range bases {
+				failed[i], _ = (&skillGateway{base: bases[i]}).send(t, "/", r)
 			}
-		}
-		status.Store(200)
-		if code, answer := (&skillGateway{base: bases[n%3]}).send(t, "/", r); code != 200 {
-			t.Fatalf("got %d %q, want 200 after it has failed everywhere", code, answer)
-		}
-		if code, _ := (&skillGateway{base: bases[(n+1)%3]}).send(t, "/", r); code != 400 {
-			t.Fatalf("got %d, want 400 after it succeeded elsewhere", code)
-		}
+			status.Store(200)
+			first, _ = (&skillGateway{base: bases[n%3]}).send(t, "/", r)
+			again, _ = (&skillGateway{base: bases[(n+1)%3]}).send(t, "/", r)
+		}, func() {
+			if failed != [3]int{500, 500, 500} {
+				t.Fatalf("a function that fails: got %d, want its 500 from each gateway", failed)
+			}
+			if first != 200 {
+				t.Fatalf("got %d, want 200 after it has failed everywhere", first)
+			}
+			if again != 400 {
+				t.Fatalf("got %d, want 400 after it succeeded elsewhere", again)
+			}
+		})
 	}
 }
 
-// metricValue returns the whole number that text has for a series.
-func metricValue(t *testing.T, text, series string) (n int) {
+// metricValue returns the number that text has for a series.
+func metricValue[N int | float64](t *testing.T, text, series string) (n N) {
 	t.Helper()
 	_, rest, ok := strings.Cut(text, "\n"+series+" ")
 	if !ok {

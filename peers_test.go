@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"iter"
 	"net/http"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"faas/internal/alexa"
+	"faas/internal/peers"
 	"faas/internal/scale"
 )
 
@@ -68,6 +70,27 @@ func hold(t *testing.T, base, f string, calls int) (release func()) {
 
 // A sleeper's replica answers when its caller has gone.
 func sleeper(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+// A call that comes between the reading of the clock and that of the load does not spoil
+// what other gateways are told.
+func TestACallAfterTheClockIsTold(t *testing.T) {
+	const now = 10 * time.Millisecond
+	f := &function{name: "f"}
+	f.admission.load.Add(now+5*time.Millisecond, 1, 1)
+	f.admission.load.Add(now+5*time.Millisecond, -1, 0)
+	here := peers.NewBook(1, func(now time.Duration, _ bool) iter.Seq2[string, peers.Load] {
+		return func(yield func(string, peers.Load) bool) { yield(f.name, f.told(now, false)) }
+	})
+	there := peers.NewBook(2, func(time.Duration, bool) iter.Seq2[string, peers.Load] {
+		return func(func(string, peers.Load) bool) {}
+	})
+	if err := there.Hear("gateway", here.Answer(peers.Ask{}, now), now, now); err != nil {
+		t.Fatalf("what this gateway says of a call that has just ended: %v", err)
+	}
+	if l := there.Sum(f.name).Others(now); l.Idle != 0 {
+		t.Errorf("the other gateway takes the function to be idle for %v, want 0", l.Idle)
+	}
+}
 
 func scaled(d *definition) {
 	d.scale = scale.Limits{Kind: scale.Capacity, Target: 10, Min: 1, Max: 20, Factor: defaultScaleFactor}
