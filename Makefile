@@ -14,8 +14,8 @@ help:
 #
 ## test: unit tests; then the tests on a real Swarm, where this machine has what they need
 test: e2e/ui/node_modules e2e/openfaas/node_modules
-	go test $(RACE) $$(go list ./... | grep -v '/e2e$$')
-	cd async && go test $(RACE) ./...
+	go test $(RACE) -timeout 30m $$(go list ./... | grep -v '/e2e$$')
+	cd async && go test $(RACE) -timeout 30m ./...
 	go test $(RACE) -count=1 -v -timeout 30m -run '^TestStack' ./e2e
 	go test $(RACE) -count=1 -v -timeout 60m -skip '^TestStack' ./e2e
 

@@ -17,19 +17,20 @@ func TestInternalHeader(t *testing.T) {
 	p.set("failing", nil, startReplica(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusBadGateway) }))
 	release := make(chan struct{})
 	defer close(release)
-	p.set("late", func(d *definition) { d.timeout = 50 * time.Millisecond }, startReplica(t, func(http.ResponseWriter, *http.Request) { <-release }))
-	base := startGateway(t, p, "-queue-timeout", "100ms")
+	p.set("late", func(d *definition) { d.timeout = time.Second }, startReplica(t, func(http.ResponseWriter, *http.Request) { <-release }))
+	base := startGateway(t, p)
+	impatient := startGateway(t, p, "-queue-timeout", "100ms")
 	for _, c := range []struct {
-		function, want string
-		status         int
+		base, function, want string
+		status               int
 	}{
-		{"dead", "gateway", 502},
-		{"none", "gateway", 503},
-		{"late", "gateway", 504},
-		{"failing", "", 502},
-		{"unknown", "", 404},
+		{base, "dead", "gateway", 502},
+		{impatient, "none", "gateway", 503},
+		{base, "late", "gateway", 504},
+		{base, "failing", "", 502},
+		{base, "unknown", "", 404},
 	} {
-		resp, err := http.Post(base+"/function/"+c.function, "", nil)
+		resp, err := http.Post(c.base+"/function/"+c.function, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
