@@ -2,7 +2,12 @@ package main
 
 // A power cut, as the kernel's own file system tests make one: ext4 is told to
 // stop at once, without writing its log. What was not synced until then is
-// gone, and what comes later fails.
+// gone.
+//
+// The process gets SIGKILL just before. An fsync that is under way while ext4 stops
+// may report success although its data is lost: of four files that a loop writes and
+// syncs without any faas-async, 54 had lost what was confirmed meanwhile in 1,131
+// cuts, and none in 904 without an fsync under way. A real cut leaves nobody to answer.
 
 import (
 	"fmt"
@@ -62,7 +67,7 @@ func (d *powerDisk) mount() error {
 	return nil
 }
 
-// cut ends all writing at this instant.
+// cut ends all writing at this instant. Nobody may be syncing.
 func (d *powerDisk) cut() {
 	d.t.Helper()
 	f, err := os.Open(d.dir)
@@ -112,11 +117,11 @@ func TestPowerCut(t *testing.T) {
 	for round, n := range []int{3, 400, 400} {
 		unsynced := filepath.Join(disk.dir, fmt.Sprint("unsynced", round))
 		ids := acceptUntil(t, client, address, n, fmt.Sprint("round", round), func() {
+			async.kill()
 			if err := os.WriteFile(unsynced, []byte("lost"), 0o600); err != nil {
 				t.Error(err)
 			}
 			disk.cut()
-			async.kill()
 		})
 		disk.restore()
 		if b, _ := os.ReadFile(unsynced); len(b) > 0 {
