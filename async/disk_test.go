@@ -85,6 +85,9 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	f.Close()
+	within(t, soon, "the disk was looked at", func() bool {
+		return strings.Contains(ask(t, "GET", c.urls[0]+"/metrics", "").body, "\nasync_disk_free_bytes 0\n")
+	})
 	gateway.start()
 	healthy(t, gatewayAddress)
 	for range 20 {
