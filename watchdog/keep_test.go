@@ -110,9 +110,9 @@ func TestKeptBodiesShareARoom(t *testing.T) {
 func TestKeptBodyBreaks(t *testing.T) {
 	w := newWitness(t)
 	url, _, _ := serve(t, testConfig(t, `sh -c 'echo up >`+w.path+`'`, "mode=cgi"))
-	head := "POST / HTTP/1.1\r\nHost: x\r\nX-Timeout: 200ms\r\nTransfer-Encoding: chunked\r\n\r\n"
-	want504(t, url, head+"5\r\nhello\r\n")
-	if resp, _, _ := raw(t, url, head+"5\r\nhello\r\nnonsense\r\n"); resp.StatusCode != http.StatusBadRequest {
+	const line, chunk = "POST / HTTP/1.1\r\nHost: x\r\n", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+	want504(t, url, line+"X-Timeout: 200ms\r\n"+chunk)
+	if resp, _, _ := raw(t, url, line+chunk+"nonsense\r\n"); resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("got status %d, want 400", resp.StatusCode)
 	}
 	if n, _ := w.file.Read(make([]byte, 1)); n > 0 {

@@ -95,9 +95,13 @@ func TestCallsAreLogged(t *testing.T) {
 
 // What the watchdog says in the function's place is marked.
 func TestOwnFailuresAreMarked(t *testing.T) {
-	url, _, _ := serve(t, testConfig(t, "sh -c 'test $Http_Query = fail && exit 1; sleep 60'", "exec_timeout=300ms"))
+	url, _, _ := serve(t, testConfig(t, "sh -c 'test $Http_Query = fail && exit 1; sleep 60'"))
 	for query, want := range map[string]string{"fail": "", "slow": "fwatchdog"} {
-		resp, _ := do(t, "GET", url+"?"+query, nil)
+		limit := time.Minute
+		if query == "slow" {
+			limit = 300 * time.Millisecond
+		}
+		resp, _ := do(t, "GET", url+"?"+query, nil, "X-Timeout: "+limit.String())
 		if got := resp.Header.Get("X-OpenFaaS-Internal"); resp.StatusCode < 500 || got != want {
 			t.Errorf("%s: got status %d and X-OpenFaaS-Internal %q, want 500 or 504 and %q", query, resp.StatusCode, got, want)
 		}

@@ -53,7 +53,7 @@ func TestHTTPProxies(t *testing.T) {
 
 // The limit cuts one request; the process goes on.
 func TestHTTPLimit(t *testing.T) {
-	url, _, _ := serveUpstream(t, "exec_timeout=5s")
+	url, _, _ := serveUpstream(t)
 	resp, _ := do(t, "GET", url, nil)
 	pid := resp.Header.Get("X-Pid")
 	if resp, body := do(t, "GET", url+"/hang", nil, "X-Timeout: 50ms"); resp.StatusCode != 504 || !strings.Contains(body, "50ms") {

@@ -140,6 +140,7 @@ func serve(t testing.TB, cfg Config) (string, *Handler, *logBuffer) {
 	}
 	srv := httptest.NewUnstartedServer(nil)
 	srv.Config = h.NewServer()
+	srv.Config.ReadHeaderTimeout = time.Minute // a test's read_timeout is for bodies
 	srv.Listener = NewListener(srv.Listener)
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(log, nil), slog.LevelWarn)
 	srv.Start()

@@ -2,13 +2,32 @@
 package tcptest
 
 import (
+	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 )
+
+var free atomic.Uint32
+
+// Free returns a host:port at which nothing listens. No listener on port 0 gets it
+// meanwhile: the system takes those from 32768 on (Linux) or 49152 on.
+func Free(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		addr := fmt.Sprint("127.0.0.1:", 10_000+(uint32(os.Getpid())*97+free.Add(1))%20_000)
+		if ln, err := net.Listen("tcp", addr); err == nil {
+			ln.Close()
+			return addr
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
 
 // Start starts a TCP server that a test scripts, and returns its host:port. Each
 // connection goes to serve with its number, from 1, unless nothing comes on it.

@@ -217,7 +217,7 @@ func TestBinary(t *testing.T) {
 	// finished, and then it exits.
 	t.Run("drain", func(t *testing.T) {
 		in, open := gate(t)
-		s := start(t, binary, "fprocess=sh -c 'case $Http_Path in /slow) read x <"+in+"; echo done ;; *) echo quick ;; esac'", "healthcheck_interval=1s")
+		s := start(t, binary, "fprocess=sh -c 'case $Http_Path in /slow) read x <"+in+"; echo done ;; *) echo quick ;; esac'", "healthcheck_interval=5s")
 		answered := make(chan string, 1)
 		go func() {
 			_, body, err := get(s.url + "/slow")

@@ -38,7 +38,7 @@ func (t *template) fork(payload []byte, files [3]*os.File) (_ *Child, err error)
 		}
 	}
 	if !t.enter() {
-		return nil, fmt.Errorf("%w: it is about to be replaced", ErrNotNow)
+		return nil, errReplaced
 	}
 	defer func() {
 		if err != nil {

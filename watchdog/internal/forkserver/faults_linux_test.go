@@ -203,6 +203,7 @@ func TestTemplateDies(t *testing.T) {
 	for range 3 {
 		pipes := newStreams(t)
 		c := fork(t, s, Request{Files: pipes.theirs})
+		dead = append(dead, time.Now()) // in a moment
 		pipes.run("kill")
 		if !readable(c.Pidfd, patience) {
 			t.Fatal("the child does not end")
@@ -212,7 +213,6 @@ func TestTemplateDies(t *testing.T) {
 		}
 		syscall.Close(c.Pidfd)
 		<-c.template.ended
-		dead = append(dead, time.Now())
 		until(t, "no template", func() bool { return s.now.Load().template != c.template })
 		if now := s.now.Load(); now.template == nil && !errors.Is(now.err, ErrNotNow) {
 			t.Errorf("got %v, want ErrNotNow or a child", now.err)

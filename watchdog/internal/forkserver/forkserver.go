@@ -43,6 +43,8 @@ var (
 	ErrNever  = errors.New("the script cannot be forked from a template")
 )
 
+var errReplaced = fmt.Errorf("%w: it is about to be replaced", ErrNotNow)
+
 var errNotRunning = fmt.Errorf("%w: the fork server does not run", ErrNotNow)
 
 // ErrLost is what Reap returns for a child whose template died before it, where
@@ -147,15 +149,21 @@ func (s *Server) Fork(r Request) (*Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := s.now.Load()
-	if name := now.files.changed(); name != "" {
-		s.outdate(now, name)
-		now = s.now.Load()
+	for {
+		now := s.now.Load()
+		if name := now.files.changed(); name != "" {
+			s.outdate(now, name)
+			now = s.now.Load()
+		}
+		if now.template == nil {
+			return nil, now.err
+		}
+		c, err := now.template.fork(payload, r.Files)
+		if errors.Is(err, errReplaced) && s.now.Load() != now {
+			continue // its successor came in between
+		}
+		return c, err
 	}
-	if now.template == nil {
-		return nil, now.err
-	}
-	return now.template.fork(payload, r.Files)
 }
 
 // Run keeps a template ready until ctx is done, and returns when every
