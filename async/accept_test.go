@@ -238,17 +238,15 @@ func TestUnreachableJetStream(t *testing.T) {
 	g.function("fn", nil, got.ServeHTTP)
 	s := startBoth(t, g)
 	s.awaitStatus(t, s.call(t, "fn", "before"), stateDone)
-	s.engine.stop()
-	r := ask(t, "POST", s.url+"/async-function/fn", "lost")
-	if r.code != 503 || r.header.Get("Retry-After") == "" {
-		t.Errorf("got %d %v, want 503 with Retry-After", r.code, r.header)
-	}
-	if r := ask(t, "GET", s.url+"/healthz", ""); r.code != 503 {
-		t.Errorf("healthz: got %d, want 503", r.code)
-	}
-	if err := s.engine.start(); err != nil {
-		t.Fatal(err)
-	}
+	s.whileStopped(func() {
+		r := ask(t, "POST", s.url+"/async-function/fn", "lost")
+		if r.code != 503 || r.header.Get("Retry-After") == "" {
+			t.Errorf("got %d %v, want 503 with Retry-After", r.code, r.header)
+		}
+		if r := ask(t, "GET", s.url+"/healthz", ""); r.code != 503 {
+			t.Errorf("healthz: got %d, want 503", r.code)
+		}
+	})
 	within(t, soon, "healthy", func() bool { return ask(t, "GET", s.url+"/healthz", "").code == 200 })
 	s.awaitStatus(t, s.call(t, "fn", "after"), stateDone)
 	for _, c := range got.all() {

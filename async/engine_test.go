@@ -49,7 +49,7 @@ func TestEngineStartsAnew(t *testing.T) {
 	for range 5 {
 		ids = append(ids, s.call(t, "held", "x"))
 	}
-	s.engine.stop() // as if: it cannot write
+	s.whileStopped(func() {}) // as if: it cannot write
 	within(t, soon, "started anew", func() bool { return strings.Contains(s.log.String(), "connected to NATS again") })
 	if n := s.metric(t, "async_engine_restarts_total"); n != 1 {
 		t.Errorf("got %v restarts, want 1", n)

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 )
 
@@ -193,6 +194,10 @@ func acceptUntil(t *testing.T, client *http.Client, address string, n int, name 
 					return
 				}
 				resp.Body.Close()
+				if resp.StatusCode == http.StatusServiceUnavailable && !off.Load() {
+					time.Sleep(20 * time.Millisecond)
+					continue // the disk is slow
+				}
 				if resp.StatusCode != http.StatusAccepted {
 					return
 				}

@@ -249,6 +249,19 @@ func (s *testService) awaitStatus(t testing.TB, id, want string) callStatus {
 
 // metric reads one value of /metrics by its name with labels; 0 if it is not
 // there.
+// whileStopped stops the embedded server and calls f. After that the engine finds it
+// stopped, and starts it anew.
+func (s *testService) whileStopped(f func()) {
+	e := s.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	stopped := e.server
+	e.server = nil
+	stopped.Shutdown()
+	stopped.WaitForShutdown()
+	f()
+}
+
 func (s *testService) metric(t testing.TB, name string) float64 {
 	t.Helper()
 	for line := range strings.Lines(ask(t, "GET", s.url+"/metrics", "").body) {
