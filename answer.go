@@ -80,6 +80,7 @@ func (g *gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	h := w.Header()
 	inv.settle(w, r)
+	inv.guard.answer(http.NewResponseController(w))
 	h.Set("X-Call-Id", inv.callID)
 	h.Set("X-Start-Time", strconv.FormatInt(inv.start.UnixNano(), 10))
 	h.Set("X-Duration-Seconds", seconds(time.Since(inv.start)))

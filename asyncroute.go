@@ -143,6 +143,7 @@ func (a *asyncRoute) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if !a.away.Swap(true) {
 		a.log.Warn("the program at -async does not answer: asynchronous calls are refused", "error", err)
 	}
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(lateBy))
 	w.Header().Set("Retry-After", "1")
 	refuse(w, r, http.StatusServiceUnavailable, "asynchronous calls cannot be taken now")
 }

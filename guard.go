@@ -34,16 +34,17 @@ type guard struct {
 	deadline time.Time
 	end      context.CancelCauseFunc
 
-	mu       sync.Mutex
-	timer    *time.Timer
-	reading  bool // the request's body is still to be read
-	refused  bool // nothing more of it is sent on; see readUntil
-	armed    bool
-	over     bool
-	upgraded bool
-	unwatch  func()
-	unhook   func() bool
+	mu      sync.Mutex
+	timer   *time.Timer
+	reading bool // the request's body is still to be read
+	refused bool // nothing more of it is sent on; see readUntil
+	armed   bool
+	answers bool // the gateway answers by itself; see answer
+	over    bool
+	unwatch func()
+	unhook  func() bool
 
+	upgraded atomic.Bool
 	lastByte atomic.Int64 // on an upgraded connection: time.Duration after deadline
 }
 
@@ -77,7 +78,7 @@ func (g *guard) tick() {
 // left returns the rest of the limit. The timer is not reset for each byte: tick
 // checks here when it fires.
 func (g *guard) left() time.Duration {
-	if g.upgraded {
+	if g.upgraded.Load() {
 		return g.limit - (time.Since(g.deadline) - time.Duration(g.lastByte.Load()))
 	}
 	return time.Until(g.deadline)
@@ -89,12 +90,14 @@ const lateBy = time.Second
 
 func (g *guard) arm() {
 	g.armed = true
-	g.unhook = context.AfterFunc(g.request, func() { g.end(context.Cause(g.request)) })
-	if g.upgraded {
+	g.unhook = context.AfterFunc(g.request, func() { g.callerGone(context.Cause(g.request)) })
+	if g.upgraded.Load() {
 		return // whoever copies sees the caller go
 	}
 	control := http.NewResponseController(g.w)
-	control.SetWriteDeadline(g.deadline.Add(lateBy))
+	if !g.answers {
+		control.SetWriteDeadline(g.deadline.Add(lateBy))
+	}
 	switch {
 	case g.refused:
 	case g.reading:
@@ -104,7 +107,27 @@ func (g *guard) arm() {
 	default:
 		control.SetReadDeadline(g.deadline.Add(lateBy))
 	}
-	g.unwatch = wire.WatchCaller(g.request, func() { g.end(context.Canceled) })
+	g.unwatch = wire.WatchCaller(g.request, func() { g.callerGone(context.Canceled) })
+}
+
+// callerGone ends the invocation of a caller that has gone. On a machine that stood
+// still, the deadlines on the caller's connection may pass before tick has run, and
+// look like that; then it was the limit.
+func (g *guard) callerGone(cause error) {
+	// Without the lock: stop holds it while it waits for WatchCaller's call of this.
+	if !g.upgraded.Load() && !time.Now().Before(g.deadline) {
+		cause = context.DeadlineExceeded
+	}
+	g.end(cause)
+}
+
+// answer gives the gateway's own answer its time on the caller's connection, however
+// late it comes.
+func (g *guard) answer(control *http.ResponseController) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.answers = true
+	control.SetWriteDeadline(time.Now().Add(lateBy))
 }
 
 // readUntil makes reads of the caller's connection end at t, in place of the limit.
@@ -121,7 +144,7 @@ func (g *guard) bodyRead() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.reading = false
-	if g.armed && !g.over && !g.upgraded {
+	if g.armed && !g.over && !g.upgraded.Load() {
 		http.NewResponseController(g.w).SetReadDeadline(g.deadline.Add(lateBy))
 	}
 }
@@ -131,7 +154,7 @@ func (g *guard) bodyRead() {
 func (g *guard) upgrade() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.upgraded = true
+	g.upgraded.Store(true)
 	g.passed()
 }
 

@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -162,6 +163,36 @@ func wantGone(t *testing.T, pids []int) {
 		if time.Now().After(end) {
 			t.Errorf("processes %v of %v are left behind", left, pids)
 			return
+		}
+	}
+}
+
+// A machine may stand still until a limit is long over. Its callers are told so all the
+// same.
+func TestALimitPassesWhileTheGatewayStandsStill(t *testing.T) {
+	const limit = time.Second
+	program, _ := build(t)
+	inside := make(chan struct{}, 1)
+	silent := startReplica(t, func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		inside <- struct{}{}
+		<-r.Context().Done()
+	})
+	p := startGatewayProcess(t, program, "", "-function", "silent=http://"+silent, "-label", fmt.Sprint("silent:faas.timeout=", limit))
+	awaitReady(t, "http://"+p.addr, "silent")
+	for _, request := range []string{"GET %s HTTP/1.1\r\nHost: x\r\n\r\n", "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"} {
+		c := dialRaw(t, "http://"+p.addr)
+		c.send(request, "/function/silent")
+		within(t, "the call at the function", inside)
+		if err := p.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(limit + 2*lateBy)
+		if err := p.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		if resp, body := c.receive(request[:3]); resp.StatusCode != http.StatusGatewayTimeout {
+			t.Errorf("%s: got %d %q, want 504", request[:4], resp.StatusCode, body)
 		}
 	}
 }
