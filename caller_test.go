@@ -124,6 +124,7 @@ func TestGuardOfAShortLimit(t *testing.T) {
 	p := newMemoryProvider()
 	p.set("f", func(d *definition) { d.timeout = guardDelay / 2 }, addr)
 	base := startGateway(t, p)
+	awaitReady(t, base, "f")
 	resp, body := call(t, "GET", base+"/function/f?hang", "")
 	if want := `function "f" did not answer within 5ms`; resp.StatusCode != http.StatusGatewayTimeout || strings.TrimSpace(body) != want {
 		t.Errorf("got %d %q, want 504 %q", resp.StatusCode, body, want)

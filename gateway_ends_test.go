@@ -25,7 +25,9 @@ func TestSlowPeersCostOnlyThemselves(t *testing.T) {
 	bothTransports(t, func(t *testing.T, args ...string) {
 		p := newMemoryProvider()
 		limit := func(d *definition) { d.timeout = 500 * time.Millisecond }
-		p.set("sink", limit, startReplica(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
+		sink := startReplica(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
+		p.set("sink", limit, sink)
+		p.set("quick", nil, sink)
 		var broken atomic.Int64
 		source := make(chan struct{}, 1)
 		p.set("source", limit, startReplica(t, func(w http.ResponseWriter, r *http.Request) {
@@ -39,13 +41,14 @@ func TestSlowPeersCostOnlyThemselves(t *testing.T) {
 			}
 		}))
 		base := startGateway(t, p, args...)
+		awaitReady(t, base, "sink", "quick", "source")
 
 		sender := dialRaw(t, base)
 		sender.send("POST /function/sink HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nsome")
 		reader := dialRaw(t, base)
 		reader.send("GET /function/source HTTP/1.1\r\nHost: x\r\n\r\n")
 		for range 20 {
-			if resp, _ := call(t, "POST", base+"/function/sink", "quick"); resp.StatusCode != 200 {
+			if resp, _ := call(t, "POST", base+"/function/quick", "body"); resp.StatusCode != 200 {
 				t.Errorf("somebody else: got %d, want 200", resp.StatusCode)
 			}
 		}

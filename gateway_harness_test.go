@@ -20,6 +20,7 @@ import (
 
 	"faas/internal/alexa"
 	"faas/internal/scale"
+	"faas/internal/tcptest"
 )
 
 // A memoryProvider is a provider whose functions a test sets.
@@ -223,6 +224,14 @@ func awaitMetric(t *testing.T, base, line string) {
 	metricWithin(t, time.Minute, base, line)
 }
 
+// awaitReady waits until the gateway at base has found the one replica of each function.
+func awaitReady(t *testing.T, base string, functions ...string) {
+	t.Helper()
+	for _, f := range functions {
+		awaitMetric(t, base, `gateway_service_count{function_name="`+f+`"} 1`)
+	}
+}
+
 func metricWithin(t *testing.T, limit time.Duration, base, line string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -258,12 +267,4 @@ func closedAddr(t *testing.T) string {
 }
 
 // freeAddr returns an address at which nothing listens so far.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
+func freeAddr(t *testing.T) string { return tcptest.Free(t) }

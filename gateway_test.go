@@ -119,9 +119,7 @@ func TestInvocationOutcomes(t *testing.T) {
 	p.set("teapot", nil, startReplica(t, func(w http.ResponseWriter, r *http.Request) { http.Error(w, "short and stout", http.StatusTeapot) }))
 	p.set("refused", nil, closedAddr(t))
 	base := startGateway(t, p, "-queue-timeout", "100ms")
-	for _, name := range []string{"slow", "teapot", "refused"} {
-		awaitMetric(t, base, `gateway_service_count{function_name="`+name+`"} 1`)
-	}
+	awaitReady(t, base, "slow", "teapot", "refused")
 	for _, c := range []struct {
 		function string
 		status   int

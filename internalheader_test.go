@@ -20,6 +20,7 @@ func TestInternalHeader(t *testing.T) {
 	p.set("late", func(d *definition) { d.timeout = time.Second }, startReplica(t, func(http.ResponseWriter, *http.Request) { <-release }))
 	base := startGateway(t, p)
 	impatient := startGateway(t, p, "-queue-timeout", "100ms")
+	awaitReady(t, base, "dead", "failing", "late")
 	for _, c := range []struct {
 		base, function, want string
 		status               int

@@ -202,10 +202,11 @@ func testBadFunctions(t *testing.T, gateway, fwatchdog string) {
 	functions := map[string]*daemon{}
 	args := []string{"-listen=127.0.0.1:0"}
 	for _, name := range names {
-		functions[name] = startFunction(t, fwatchdog, "fprocess="+commands[name], "exec_timeout=1s")
-		if name == "writes" {
-			functions[name] = startFunction(t, fwatchdog, "fprocess="+commands[name])
+		env := []string{"fprocess=" + commands[name]}
+		if name == "never-ends" {
+			env = append(env, "exec_timeout=1s")
 		}
+		functions[name] = startFunction(t, fwatchdog, env...)
 		args = append(args, "-function="+name+"=http://"+functions[name].addr)
 	}
 	g := startDaemon(t, serving, gateway, nil, args...)

@@ -92,6 +92,7 @@ func TestBadLabelsOfLocalFunctions(t *testing.T) {
 func TestLabelsOfALocalFunctionHold(t *testing.T) {
 	p := startProgram(t, "-samples=false", "-function", "nap=sleep 60",
 		"-label", "nap:faas.timeout=50ms", "-label", "nap:faas.route=/rest", "-label", "nap:com.openfaas.function=pause")
+	awaitReady(t, "http://"+p.addr, "pause")
 	for path, want := range map[string]int{"/function/pause": 504, "/rest": 504, "/function/nap": 404} {
 		resp, err := http.Get("http://" + p.addr + path)
 		if err != nil {

@@ -170,7 +170,7 @@ func TestASignalDrainsBeforeItEnds(t *testing.T) {
 		}
 		io.WriteString(w, "done")
 	})
-	p := startProgram(t, "-function=f=http://"+addr, "-drain=1s", "-shutdown-timeout=10s")
+	p := startProgram(t, "-function=f=http://"+addr, "-drain=4s", "-shutdown-timeout=10s")
 	base := "http://" + p.addr
 	slow := make(chan string, 1)
 	go func() {

@@ -108,16 +108,17 @@ func TestACallerThatStallsInItsBody(t *testing.T) {
 	bothTransports(t, func(t *testing.T, args ...string) {
 		var seen atomic.Int64
 		p := newMemoryProvider()
-		p.set("echo", func(d *definition) { d.timeout = 300 * time.Millisecond }, startReplica(t, func(w http.ResponseWriter, r *http.Request) {
+		p.set("echo", func(d *definition) { d.timeout = time.Second }, startReplica(t, func(w http.ResponseWriter, r *http.Request) {
 			seen.Add(1)
 			io.Copy(io.Discard, r.Body)
 		}))
 		base := startGateway(t, p, args...)
+		awaitReady(t, base, "echo")
 		for i := range 2 { // on a new connection to the replica, and on one that was kept
 			raw := dialRaw(t, base)
 			raw.send("POST /function/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabc")
 			resp, text := raw.receive("POST")
-			if resp.StatusCode != http.StatusRequestTimeout || !resp.Close || !strings.Contains(text, "body did not arrive within 300ms") {
+			if resp.StatusCode != http.StatusRequestTimeout || !resp.Close || !strings.Contains(text, "body did not arrive within 1s") {
 				t.Errorf("got %d %q, closed %v, want 408 that says why, and the connection closed", resp.StatusCode, text, resp.Close)
 			}
 			if got := seen.Load(); got != int64(i) {

@@ -30,9 +30,7 @@ func startRefusing(t *testing.T, args ...string) (base string) {
 	p.set("slower", func(d *definition) { d.timeout = 5 * guardDelay }, startReplica(t, hang))
 	p.set("routed", func(d *definition) { d.claim(labelRoute, []string{"GET /orders/{id}", "/items/{id}"}) }, closedAddr(t))
 	base = startGateway(t, p, append(args, "-queue-timeout", "1ms", "-alexa-route", "/skill", "-async", "http://"+closedAddr(t), "-function", "a=cat")...)
-	for _, name := range []string{"busy", "refused", "slow", "slower"} {
-		waitForMetric(t, base, `gateway_service_count{function_name="`+name+`"} 1`)
-	}
+	awaitReady(t, base, "busy", "refused", "slow", "slower")
 	dialRaw(t, base).send("GET /function/busy HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-inside
 	return base
@@ -95,6 +93,9 @@ func TestNoRefusalWaitsForABody(t *testing.T) {
 					began := time.Now()
 					c.send("%s", tt.method+" "+tt.path+" HTTP/1.1\r\nHost: 127.0.0.1\r\n"+head+"\r\n")
 					resp, _ := c.receive(tt.method)
+					if status == 408 && resp.StatusCode == 504 && try < 4 {
+						continue // the limit was over before anybody looked for the body
+					}
 					took = min(took, time.Since(began))
 					if resp.StatusCode != status || !resp.Close {
 						t.Errorf("got %d, closed %v, want %d and the connection closed", resp.StatusCode, resp.Close, status)

@@ -63,7 +63,7 @@ const noUpgradeLeft = `gateway_function_invocation_inflight{function_name="ws"} 
 // Whoever stops reading, or says nothing, has the limit and no more. Switching
 // before and after guardDelay, when the guard is armed, are two ways through it.
 func TestAStalledUpgradedConnectionEnds(t *testing.T) {
-	const limit = 300 * time.Millisecond
+	const limit = time.Second
 	for _, c := range []struct {
 		name             string
 		late             time.Duration
@@ -87,6 +87,7 @@ func TestAStalledUpgradedConnectionEnds(t *testing.T) {
 				p := newMemoryProvider()
 				p.set("ws", func(d *definition) { d.timeout = limit; d.maxInflight = 1 }, addr)
 				base := startGateway(t, p, args...)
+				awaitReady(t, base, "ws")
 				caller := dialUpgraded(t, base)
 				c.caller(caller)
 				waitForMetric(t, base, noUpgradeLeft)
@@ -105,9 +106,9 @@ func TestAStalledUpgradedConnectionEnds(t *testing.T) {
 // for the limit.
 func TestABusyUpgradedConnectionOutlivesTheLimit(t *testing.T) {
 	const (
-		limit = 2 * time.Second
-		busy  = 5 * limit / 2
-		pause = limit / 20
+		limit = 4 * time.Second // no machine stands still for so long
+		busy  = 3 * limit / 2
+		pause = limit / 40
 	)
 	ticks := func(w io.Writer) error {
 		for end := time.Now().Add(busy); time.Now().Before(end); <-time.After(pause) {

@@ -116,21 +116,58 @@ func TestAnUploadDoesNotWaitForLossesOfEarlierOnes(t *testing.T) {
 	for _, limited := range []bool{true, false} {
 		t.Run(fmt.Sprintf("limit=%v", limited), func(t *testing.T) {
 			t.Parallel()
-			l := newLossyLink(t, 10*time.Millisecond)
-			url := startNearGateway(t, l, limited)
-			const size = 17 << 10 // more than what is sent whole, and so small that all of it is on its way at once
-			for i := range 5 {
-				if i >= 2 {
-					l.loseAcks(2)
+			for try := 0; ; try++ {
+				still := standstill()
+				err := uploadsAfterLosses(t, limited)
+				if still() > 500*time.Millisecond && err != nil && try < 5 {
+					continue // the link stood still with this process, and the system's timers did not
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
-				code, err := postSize(ctx, http.DefaultClient, url, size)
-				cancel()
-				if code != 200 || err != nil {
-					t.Fatalf("upload %d: got %d, %v, want 200", i, code, err)
+				if err != nil {
+					t.Fatal(err)
 				}
+				return
 			}
 		})
+	}
+}
+
+func uploadsAfterLosses(t *testing.T, limited bool) error {
+	l := newLossyLink(t, 10*time.Millisecond)
+	url := startNearGateway(t, l, limited)
+	const size = 17 << 10 // more than what is sent whole, and so small that all of it is on its way at once
+	for i := range 5 {
+		if i >= 2 {
+			l.loseAcks(2)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+		code, err := postSize(ctx, http.DefaultClient, url, size)
+		cancel()
+		if code != 200 || err != nil {
+			return fmt.Errorf("upload %d: got %d, %v, want 200", i, code, err)
+		}
+	}
+	return nil
+}
+
+// standstill measures for how long this process stands still at most, until longest is
+// called, once.
+func standstill() (longest func() time.Duration) {
+	stop, most := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		var m time.Duration
+		for last := time.Now(); ; {
+			select {
+			case <-time.After(5 * time.Millisecond):
+				m, last = max(m, time.Since(last)), time.Now()
+			case <-stop:
+				most <- max(m, time.Since(last))
+				return
+			}
+		}
+	}()
+	return func() time.Duration {
+		close(stop)
+		return <-most
 	}
 }
 
@@ -144,7 +181,7 @@ func TestTransportGivesUpASilentReplicaThatTheSystemWaitsFor(t *testing.T) {
 	l.lose.Store(&lose)
 	rt := transport.New(l.near.dialer(&net.Dialer{}), transport.Limits{IdlePerAddr: 8, Idle: 8, Head: 1 << 20, Unacked: unacked})
 	t.Cleanup(rt.CloseIdleConnections)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "POST", "http://"+addr+"/", io.NopCloser(bytes.NewReader(make([]byte, 64<<10))))
 	if err != nil {

@@ -100,13 +100,15 @@ func TestAFailureKeepsTheCallersConnection(t *testing.T) {
 				io.Copy(io.Discard, req.Body)
 			}
 		}))
-		p.set("sleeps", func(d *definition) { d.timeout = 100 * time.Millisecond },
+		p.set("sleeps", func(d *definition) { d.timeout = 500 * time.Millisecond },
 			startReplica(t, func(w http.ResponseWriter, r *http.Request) {
 				io.Copy(io.Discard, r.Body)
 				<-r.Context().Done()
 			}))
 		p.set("none", func(d *definition) { d.scale.Fixed = true; d.timeout = 100 * time.Millisecond })
-		c := dialRaw(t, startGateway(t, p, args...))
+		base := startGateway(t, p, args...)
+		awaitReady(t, base, "dies", "sleeps")
+		c := dialRaw(t, base)
 		for _, s := range []struct {
 			function, body string
 			status         int

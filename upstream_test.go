@@ -50,19 +50,28 @@ func TestAFunctionWhoseReplicasComeUpLateIsWaitedFor(t *testing.T) {
 		addr := freeAddr(t)
 		p.set("late", nil, addr)
 		base := startGateway(t, p, args...)
-		go func() {
-			time.Sleep(200 * time.Millisecond) // well within connectBudget
-			ln, err := net.Listen("tcp", addr)
+		awaitReady(t, base, "late")
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			resp, err := http.Post(base+"/function/late", "", strings.NewReader("hello"))
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			go http.Serve(ln, http.HandlerFunc(echoReplica))
-			t.Cleanup(func() { ln.Close() })
-		}()
-		if resp, got := call(t, "POST", base+"/function/late", "hello"); resp.StatusCode != 200 || got != "hello" {
-			t.Errorf("got %d %q, want 200 hello", resp.StatusCode, got)
+			defer resp.Body.Close()
+			if got, err := io.ReadAll(resp.Body); resp.StatusCode != 200 || string(got) != "hello" {
+				t.Errorf("got %d %q, %v, want 200 hello", resp.StatusCode, got, err)
+			}
+		})
+		awaitMetric(t, base, `gateway_function_invocation_inflight{function_name="late"} 1`)
+		ln, err := net.Listen("tcp", addr) // well within connectBudget
+		if err != nil {
+			t.Fatal(err)
 		}
+		s := &http.Server{Handler: http.HandlerFunc(echoReplica)}
+		t.Cleanup(func() { s.Close() })
+		go s.Serve(ln)
+		wg.Wait()
 	})
 }
 
@@ -180,9 +189,7 @@ func TestWaitingForTheFirstReplica(t *testing.T) {
 	if failed.Load() > 0 {
 		t.Errorf("%d of 50 callers failed while the function had no replica", failed.Load())
 	}
-	if _, text := call(t, "GET", base+"/metrics", ""); !strings.Contains(text, `gateway_cold_start_seconds_count{function_name="cold"} 1`) {
-		t.Error("the cold start was not counted once")
-	}
+	awaitMetric(t, base, `gateway_cold_start_seconds_count{function_name="cold"} 1`)
 }
 
 func TestAFullLineIs429AndARemovedFunction404(t *testing.T) {

@@ -24,6 +24,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"faas/internal/tcptest"
 )
 
 // startTimeout is how long a program may take to start and numbers to appear:
@@ -42,7 +44,7 @@ var quiet = []string{
 
 func TestQueries(t *testing.T) {
 	prometheus := need(t, "prometheus")
-	async := freeAddress(t)
+	async := tcptest.Free(t)
 	gateway := startGateway(t, "-async", "http://"+async)
 	startAsync(t, async, gateway)
 	keepBusy(t, gateway)
@@ -260,7 +262,7 @@ func startPrometheus(t *testing.T, bin, gateway, async, features string) *server
 	t.Helper()
 	config := read(t, "../prometheus.yml")
 	discovery := regexp.MustCompile(`(?s)    dns_sd_configs:\n.*?\n\n`)
-	targets := [][]string{{gateway, freeAddress(t)}, {async}}
+	targets := [][]string{{gateway, tcptest.Free(t)}, {async}}
 	if n := len(discovery.FindAllString(config, -1)); n != len(targets) {
 		t.Fatalf("got %d dns_sd_configs in prometheus.yml, want %d", n, len(targets))
 	}
@@ -280,21 +282,10 @@ func startPrometheus(t *testing.T, bin, gateway, async, features string) *server
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := tcptest.Free(t)
 	start(t, regexp.MustCompile(`$^`), nil, bin, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+address, "--enable-feature="+features)
 	return &server{"http://" + address}
-}
-
-// freeAddress returns an address that nobody listened on a moment ago.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // await asks until the query has a result: on a busy machine a scrape may take
